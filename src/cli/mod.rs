@@ -1,0 +1,88 @@
+//! The command: arguments, one file per verb, exit statuses.
+//!
+//! Data goes to stdout, words and progress to stderr. Exit status: 0 done, 1 failed, 2 usage, 3 done but with loss (gaps
+//! in a recording, damage in a trace) or with an INVALID verdict.
+
+mod config;
+mod demo;
+mod record;
+mod replay;
+mod report;
+mod sample;
+mod simulate;
+mod trace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a verb that did not fail came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, and nothing was lost.
+    Done,
+    /// Done, but with loss or with an INVALID verdict.
+    Loss,
+}
+
+/// An error in what was asked for: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Records real LLM traffic and re-enacts it, byte for byte and on time, against any backend
+#[derive(Debug, Parser)]
+#[command(name = "reenact", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Record(Box<record::RecordArgs>),
+    Replay(Box<replay::ReplayArgs>),
+    Report(report::ReportArgs),
+    Trace(trace::TraceArgs),
+    Sample(sample::SampleArgs),
+    Simulate(simulate::SimulateArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command line `args`, the program's name first, and returns the exit status.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let parsed = match config::expand(args) {
+        Ok(args) => Args::parse_from(args),
+        Err(error) => return failed(&error),
+    };
+    let outcome = match parsed.verb {
+        Verb::Record(args) => record::run(*args),
+        Verb::Replay(args) => replay::run(*args),
+        Verb::Report(args) => report::run(&args),
+        Verb::Trace(args) => trace::run(args),
+        Verb::Sample(args) => sample::run(&args),
+        Verb::Simulate(args) => simulate::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Loss) => ExitCode::from(3),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Prints `error` with its causes on one line and returns its exit status. A reader of stdout that left is no error.
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let broken_pipe = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+    if broken_pipe {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,426 @@
+//! What a trace holds: the [`Event`]s of exchanges, gaps and the counters that prove nothing is missing in silence.
+//!
+//! An [`Event`] is both what the recorder is handed and what a reader hands back: a trace is the function between the
+//! two, and it is the identity but for the tick of frame stamps (1 us). How events lie on disk is `format.rs` and
+//! FORMAT.md; nothing outside `trace` sees it.
+//!
+//! Header names are lower-case, as `http::HeaderName` keeps them; values and bodies are bytes as they passed.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Anchor, Nanos};
+
+/// One thing that happened, in the order in which the recorder heard of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An exchange was admitted: its request head was read. The first event of every exchange.
+    Request(Box<RequestHead>),
+    /// The connection to the upstream that carries the exchange is known.
+    Link(Link),
+    /// An interim (1xx) response passed.
+    Interim(Box<Interim>),
+    /// The final response head was read from the upstream.
+    Response(Box<ResponseHead>),
+    /// A body frame passed.
+    Frame(Frame),
+    /// Trailers passed.
+    Trailers(Box<Trailers>),
+    /// The exchange ended. The last event of every exchange.
+    End(Box<End>),
+    /// Something could not be recorded.
+    Gap(Gap),
+}
+
+/// Number of an exchange: from 1, in the order of admission, unique in a trace.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    bincode::Encode,
+    bincode::Decode,
+)]
+#[serde(transparent)]
+pub struct ExchangeId(pub u64);
+
+/// Which way a body flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// From the client to the upstream.
+    Request,
+    /// From the upstream to the client.
+    Response,
+}
+
+/// HTTP version of one message on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+/// A request head, credentials already replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestHead {
+    /// The exchange that this begins.
+    pub exchange: ExchangeId,
+    /// When the head was read.
+    pub at: Nanos,
+    /// The client's connection, from 1 in the order of acceptance.
+    pub connection: u64,
+    /// The version that the client spoke.
+    pub version: Version,
+    /// The method.
+    pub method: Method,
+    /// Path and query as received (for `CONNECT` the authority; credentials in the query replaced).
+    pub target: String,
+    /// The authority that the client named: `Host`, or `:authority` in HTTP/2.
+    pub authority: Option<String>,
+    /// Header fields as received, hop-by-hop fields included.
+    pub headers: HeaderMap,
+    /// Index into [`Header::upstreams`] of the upstream that was chosen.
+    pub upstream: u32,
+}
+
+/// The upstream connection that carries an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// When the connection was ready to take the request.
+    pub at: Nanos,
+    /// The upstream connection, from 1 in the order of opening.
+    pub connection: u64,
+    /// True when an earlier exchange had used it.
+    pub reused: bool,
+    /// The version spoken on it.
+    pub version: Version,
+    /// Name resolution and TCP connect in nanoseconds; 0 when reused.
+    pub connect_ns: u64,
+    /// TLS handshake in nanoseconds; 0 when reused or without TLS.
+    pub tls_ns: u64,
+}
+
+/// An interim response (1xx other than 101).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interim {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// When it was read.
+    pub at: Nanos,
+    /// Its status, 100 to 199.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+}
+
+/// The final response head (101 included), credentials already replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResponseHead {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// When it was read from the upstream, or made by the proxy when that failed.
+    pub at: Nanos,
+    /// The version that the upstream spoke.
+    pub version: Version,
+    /// The status.
+    pub status: StatusCode,
+    /// The reason phrase, when it is not the usual one for the status.
+    pub reason: Option<String>,
+    /// Header fields as received, hop-by-hop fields included.
+    pub headers: HeaderMap,
+}
+
+/// A body frame as it passed: the bytes and the cut are the wire's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// Which way it flowed.
+    pub side: Side,
+    /// When it was read from one side.
+    pub at: Nanos,
+    /// When the other side asked for the next one, that is, had accepted this one. Never before `at`.
+    pub accepted: Nanos,
+    /// The bytes, content-encoded as they came.
+    pub data: Bytes,
+}
+
+/// Trailers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trailers {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// Which way they flowed.
+    pub side: Side,
+    /// When they were read.
+    pub at: Nanos,
+    /// The fields.
+    pub headers: HeaderMap,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// When its last side ended.
+    pub at: Nanos,
+    /// Complete, failed or cancelled.
+    pub outcome: Outcome,
+    /// What went wrong and on whose side; none when complete.
+    pub fault: Option<Fault>,
+    /// Request body as it passed, recorded or not.
+    pub request: Passed,
+    /// Response body as it passed, recorded or not.
+    pub response: Passed,
+}
+
+/// What passed in one direction, and what of it the trace does not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Passed {
+    /// Body bytes that passed.
+    pub bytes: u64,
+    /// Body frames that passed.
+    pub frames: u64,
+    /// Of these bytes, those not in the trace.
+    pub lost_bytes: u64,
+    /// Of these frames, those not in the trace.
+    pub lost_frames: u64,
+    /// True when the end of this side was seen (end of body, or trailers).
+    pub ended: bool,
+}
+
+/// How an exchange ended, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The client got the whole response, whatever its status.
+    Complete,
+    /// The upstream or the proxy broke it off.
+    Failed,
+    /// The client left before the response had ended.
+    Cancelled,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose side.
+    pub side: FaultSide,
+    /// What kind.
+    pub kind: FaultKind,
+    /// The error's text, for people; free of credentials.
+    pub text: String,
+}
+
+/// Whose fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultSide {
+    /// The side that sent the request.
+    Client,
+    /// The proxy or the replayer itself.
+    Local,
+    /// The server: the upstream of a recording, the target of a replay.
+    Server,
+}
+
+/// Kinds of fault, as stable names for queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The peer closed the connection in the middle of a message.
+    Closed,
+    /// No connection: refused, unreachable, or not accepted in time.
+    Connect,
+    /// The other side of a connection went away (a client that leaves).
+    Disconnected,
+    /// The name did not resolve.
+    Dns,
+    /// Any other error.
+    Other,
+    /// The peer broke HTTP.
+    Protocol,
+    /// The peer reset the connection or the stream.
+    Reset,
+    /// A timeout of ours ran out.
+    Timeout,
+    /// TLS failed: handshake or certificate.
+    Tls,
+}
+
+/// Something that could not be recorded, how much, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the loss began.
+    pub from: Nanos,
+    /// When it had ended; never before `from`.
+    pub until: Nanos,
+    /// Why.
+    pub reason: DropReason,
+    /// Whole exchanges that the trace does not know.
+    pub exchanges: u64,
+    /// Frames of known exchanges that the trace does not hold (each also in its `End`).
+    pub frames: u64,
+    /// Bytes in all of these.
+    pub bytes: u64,
+}
+
+/// Why something could not be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// The queue before the writer was full: the writer could not keep up.
+    QueueFull,
+    /// The writer had ended (an error it could not mend, or a panic).
+    RecorderStopped,
+    /// Writing failed (disk full, I/O error).
+    WriteFailed,
+}
+
+/// The running totals. `admitted` is the sum of all others and of the exchanges still open.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, bincode::Encode, bincode::Decode,
+)]
+pub struct Counters {
+    /// Exchanges whose request head was read.
+    pub admitted: u64,
+    /// Of these, ended complete.
+    pub complete: u64,
+    /// Of these, ended failed.
+    pub failed: u64,
+    /// Of these, ended cancelled.
+    pub cancelled: u64,
+    /// Of these, left out by sampling.
+    pub sampled_out: u64,
+    /// Of these, dropped whole for [`DropReason::QueueFull`].
+    pub dropped_queue_full: u64,
+    /// Of these, dropped whole for [`DropReason::RecorderStopped`].
+    pub dropped_recorder_stopped: u64,
+    /// Of these, dropped whole for [`DropReason::WriteFailed`].
+    pub dropped_write_failed: u64,
+}
+
+/// What stands at the start of every segment.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Header {
+    /// Random, the same in all segments of a trace.
+    pub trace: [u8; 16],
+    /// Number of the segment, from 0.
+    pub segment: u32,
+    /// The wall clock at the trace's time zero.
+    pub anchor: Anchor,
+    /// The unit of frame stamps, in nanoseconds.
+    pub tick_ns: u32,
+    /// Program and version that wrote it.
+    pub tool: String,
+    /// The address that was listened on.
+    pub listen: String,
+    /// Base URLs of the upstreams, without credentials.
+    pub upstreams: Vec<String>,
+    /// Names of the header fields and query parameters whose values were replaced.
+    pub redacted: Vec<String>,
+    /// The share of exchanges that were kept, in parts per million.
+    pub sampled_ppm: u32,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// Returns the exchange it belongs to; none for a gap.
+    #[must_use]
+    pub fn exchange(&self) -> Option<ExchangeId> {
+        match self {
+            Self::Request(head) => Some(head.exchange),
+            Self::Link(link) => Some(link.exchange),
+            Self::Interim(interim) => Some(interim.exchange),
+            Self::Response(head) => Some(head.exchange),
+            Self::Frame(frame) => Some(frame.exchange),
+            Self::Trailers(trailers) => Some(trailers.exchange),
+            Self::End(end) => Some(end.exchange),
+            Self::Gap(_) => None,
+        }
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    /// Returns the usual name: `1.0`, `1.1` or `2`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+impl From<http::Version> for Version {
+    /// HTTP/0.9 counts as 1.0, anything above 1.1 as 2.
+    fn from(version: http::Version) -> Self {
+        match version {
+            http::Version::HTTP_09 | http::Version::HTTP_10 => Self::Http10,
+            http::Version::HTTP_11 => Self::Http11,
+            _ => Self::Http2,
+        }
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    /// Takes an event into account: the only way in which the totals change.
+    pub fn count(&mut self, event: &Event) {
+        match event {
+            Event::Request(_) => self.admitted += 1,
+            Event::End(end) => match end.outcome {
+                Outcome::Complete => self.complete += 1,
+                Outcome::Failed => self.failed += 1,
+                Outcome::Cancelled => self.cancelled += 1,
+            },
+            Event::Gap(gap) => {
+                self.admitted += gap.exchanges;
+                *match gap.reason {
+                    DropReason::QueueFull => &mut self.dropped_queue_full,
+                    DropReason::RecorderStopped => &mut self.dropped_recorder_stopped,
+                    DropReason::WriteFailed => &mut self.dropped_write_failed,
+                } += gap.exchanges;
+            }
+            Event::Link(_)
+            | Event::Interim(_)
+            | Event::Response(_)
+            | Event::Frame(_)
+            | Event::Trailers(_) => {}
+        }
+    }
+
+    /// Returns the exchanges dropped whole, for any reason.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped_queue_full + self.dropped_recorder_stopped + self.dropped_write_failed
+    }
+
+    /// Returns the exchanges that had not ended: admitted less all outcomes. None when the outcomes exceed the
+    /// admitted, which breaks the conservation law.
+    #[must_use]
+    pub const fn open(&self) -> Option<u64> {
+        self.admitted.checked_sub(
+            self.complete + self.failed + self.cancelled + self.sampled_out + self.dropped(),
+        )
+    }
+}

@@ -1,0 +1,4 @@
+//! One integration binary; each module is one behaviour.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
+mod layering;
