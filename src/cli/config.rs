@@ -101,7 +101,7 @@ fn push_flag(
         toml::Value::Boolean(false) => {}
         toml::Value::String(text) => flags.push(format!("--{key}={text}").into()),
         toml::Value::Integer(_) | toml::Value::Float(_) => {
-            flags.push(format!("--{key}={value}").into())
+            flags.push(format!("--{key}={value}").into());
         }
         toml::Value::Array(values) => {
             for value in values {
@@ -138,9 +138,9 @@ mod tests {
             &[
                 "reenact",
                 "record",
+                "--http2",
                 "--upstream=http://a",
                 "--upstream=http://b",
-                "--http2",
                 "--listen",
                 "127.0.0.1:2",
             ],
