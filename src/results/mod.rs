@@ -1,4 +1,13 @@
 //! The run folder: rows, manifest, and their Parquet files.
+//!
+//! [`rows`] is the one place where the tables are documented; [`table`] makes columns of it, `parquet.rs` bytes.
+//! [`RunWriter`] writes a run as it goes, so that a killed one can still be read; [`RunReader`] streams it back.
 
 pub mod manifest;
+mod parquet;
 pub mod rows;
+mod run;
+pub mod table;
+
+pub use parquet::FormatError;
+pub use run::{PART_NS, PART_ROWS, Rows, RunError, RunReader, RunWriter};

@@ -62,7 +62,8 @@ fn scripts() -> anyhow::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(here()).context("can't list tests/compat")? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("check_") && path.extension().is_some_and(|extension| extension == "py") {
+        if name.starts_with("check_") && path.extension().is_some_and(|extension| extension == "py")
+        {
             found.push(path);
         }
     }
@@ -102,9 +103,15 @@ fn set_up() -> anyhow::Result<Setup> {
 
 /// Runs a command to its end; its output is shown only when it fails.
 fn quietly(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("can't start {command:?}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("can't start {command:?}"))?;
     if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or("it failed"));
+        bail!(
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or("it failed")
+        );
     }
     Ok(())
 }
@@ -145,5 +152,11 @@ fn run(setup: Option<&Setup>, script: &Path) -> Result<(), Failed> {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    Err(format!("{} ended with {}\n{}", script.display(), output.status, String::from_utf8_lossy(&said)).into())
+    Err(format!(
+        "{} ended with {}\n{}",
+        script.display(),
+        output.status,
+        String::from_utf8_lossy(&said)
+    )
+    .into())
 }

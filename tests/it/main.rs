@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod layering;
+mod results_run;
+mod results_schema;
