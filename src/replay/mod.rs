@@ -1,1 +1,6 @@
 //! replay
+pub mod arrival;
+pub mod filter;
+pub mod plan;
+pub mod quantile;
+pub mod splice;
