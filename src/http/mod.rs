@@ -1,1 +1,21 @@
-//! http
+//! HTTP without policy: sockets, connections, messages. What is done with them is the verbs' business.
+//!
+//! * [`client`]: sends requests to one [`Origin`] over pooled connections, HTTP/1.1 and HTTP/2. An HTTP/1.1 connection is
+//!   driven by the task that reads the response, not by one of its own.
+//! * [`server`]: accepts connections, tells HTTP/1.1 from HTTP/2, drains on shutdown.
+//! * [`tap`]: watches a body: every frame once, exactly one end.
+//! * [`tls`]: certificates and roots for both.
+
+pub mod body;
+pub mod client;
+mod connect;
+pub mod error;
+pub mod origin;
+
+mod pool;
+pub mod stream;
+
+pub use body::{BodyError, ResponseBody};
+pub use client::{Carried, Client, ClientOptions, Protocol};
+pub use error::SendError;
+pub use origin::{Origin, OriginError, Scheme};

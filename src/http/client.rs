@@ -1,0 +1,524 @@
+//! Sends requests to one origin over pooled connections.
+//!
+//! HTTP/1.1: a connection carries one exchange at a time and is driven by the task that reads its response
+//! ([`ResponseBody`]). HTTP/2: one connection is shared by all exchanges and driven by a task of its own.
+//!
+//! What is never done: a redirect, a retry of anything that may have reached the server (but see
+//! [`Client::send_replayable`]), a change of a header but for `Host` where there is none and, over HTTP/2, where `Host`
+//! becomes `:authority`.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme as UriScheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use crate::clock::{Clock, Nanos};
+use crate::http::body::{BoxError, Done, RequestBody, ResponseBody};
+use crate::http::connect::{Opened, open};
+use crate::http::error::{SendError, classify, describe};
+use crate::http::origin::{Origin, Scheme};
+use crate::http::pool::{Lease, Pool, Pooled, Shared};
+use crate::http::stream::Stream;
+use crate::trace::record::{FaultKind, Version};
+
+/// A client of one origin. Clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// How a [`Client`] connects.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Longest time for name resolution, TCP connect and TLS handshake together.
+    pub connect_timeout: Duration,
+    /// Which version of HTTP to speak.
+    pub protocol: Protocol,
+    /// TLS settings (`http::tls`), needed for an `https` origin. The ALPN list is set by the client.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Most idle HTTP/1.1 connections kept; 0 for a connection per exchange.
+    pub max_idle: usize,
+    /// Longest time that an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// Keep the case of HTTP/1.1 response header names, for a server that writes them out again.
+    pub preserve_header_case: bool,
+}
+
+/// Which version of HTTP a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// What ALPN chooses; HTTP/1.1 without TLS.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; without TLS by prior knowledge.
+    Http2,
+}
+
+/// The connection that carried an exchange. In the extensions of a response, and in a [`SendError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Number of the connection, from 1 in the order of opening.
+    pub connection: u64,
+    /// Whether it had carried an exchange before.
+    pub reused: bool,
+    /// The version spoken on it.
+    pub version: Version,
+    /// Name resolution and TCP connect in nanoseconds; 0 when the connection was there already.
+    pub connect_ns: u64,
+    /// TLS handshake in nanoseconds; 0 when the connection was there already, or without TLS.
+    pub tls_ns: u64,
+    /// When the connection was ready to take the request: the first byte was handed over next.
+    pub ready_at: Nanos,
+    /// Times that the request was sent again on a fresh connection.
+    pub retries: u32,
+}
+
+struct Inner {
+    origin: Origin,
+    options: ClientOptions,
+    clock: Clock,
+    pool: Arc<Pool>,
+    /// Held while an HTTP/2 connection is opened: who comes meanwhile shares it.
+    opening: tokio::sync::Mutex<()>,
+    connections: Arc<AtomicU64>,
+    authority: HeaderValue,
+}
+
+/// A connection ready to take a request.
+enum Ready {
+    Http1(Box<Pooled>),
+    Http2(Shared),
+}
+
+/// A failed attempt: the error, and the request if none of it has left.
+struct Failed {
+    error: SendError,
+    unsent: Option<Request<RequestBody>>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Makes a client; nothing is opened yet.
+    #[must_use]
+    pub fn new(origin: Origin, options: ClientOptions, clock: Clock) -> Self {
+        Self::numbered(origin, options, clock, Arc::default())
+    }
+
+    /// Makes a client with connections of its own, numbered in one sequence with this one's: for another thread.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        let Inner { origin, options, clock, connections, .. } = &*self.inner;
+        Self::numbered(origin.clone(), options.clone(), *clock, Arc::clone(connections))
+    }
+
+    /// Makes a client that numbers its connections by `connections`, which clients of other origins may share.
+    #[must_use]
+    pub fn numbered(
+        origin: Origin,
+        mut options: ClientOptions,
+        clock: Clock,
+        connections: Arc<AtomicU64>,
+    ) -> Self {
+        if let Some(tls) = &mut options.tls {
+            Arc::make_mut(tls).alpn_protocols = match options.protocol {
+                Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+                Protocol::Http1 => vec![b"http/1.1".to_vec()],
+                Protocol::Http2 => vec![b"h2".to_vec()],
+            };
+        }
+        let pool = Pool::new(options.max_idle, options.idle_timeout, clock);
+        // What `Origin` lets through as a host is fit for a header.
+        let authority = HeaderValue::try_from(origin.authority())
+            .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+        let opening = tokio::sync::Mutex::new(());
+        Self {
+            inner: Arc::new(Inner {
+                origin,
+                options,
+                clock,
+                pool,
+                opening,
+                connections,
+                authority,
+            }),
+        }
+    }
+
+    /// Returns the origin.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.inner.origin
+    }
+
+    /// Opens one connection and keeps it idle, so that an exchange to come finds it ready.
+    ///
+    /// # Errors
+    /// No connection, see [`SendError`].
+    pub async fn connect(&self) -> Result<(), SendError> {
+        match self.open().await?.0 {
+            Ready::Http1(connection) => self.inner.pool.put(connection),
+            Ready::Http2(shared) => self.inner.pool.share(shared),
+        }
+        Ok(())
+    }
+
+    /// Sends a request and waits for its response head. The URI is in origin form; the origin's prefix is put before
+    /// its path. [`Carried`] is among the response's extensions.
+    ///
+    /// A request of which nothing has left is sent again when a reused connection turns out to be dead; nothing else is.
+    /// Dropping the future closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once.
+    ///
+    /// # Errors
+    /// No connection, or none of a response: see [`SendError`].
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, SendError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let (body, done) = RequestBody::new(body);
+        self.send_boxed(Request::from_parts(parts, body), &done, 0)
+            .await
+            .map_err(|(error, _)| error)
+    }
+
+    /// Sends a request that may be sent twice: when a reused connection dies before the first byte of a response, it is
+    /// sent once more on a fresh one, and [`Carried::retries`] says so. Whether the server saw the first is not known.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_replayable(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<ResponseBody>, SendError> {
+        let again = request.clone();
+        let (parts, body) = request.into_parts();
+        let (body, done) = RequestBody::new(body);
+        match self.send_boxed(Request::from_parts(parts, body), &done, 0).await {
+            Err((error, Stale::Yes)) if !error.response_started => {
+                let (parts, body) = again.into_parts();
+                let (body, done) = RequestBody::new(body);
+                let request = Request::from_parts(parts, body);
+                self.send_fresh(request, &done, 1).await
+            }
+            sent => sent.map_err(|(error, _)| error),
+        }
+    }
+
+    async fn send_boxed(
+        &self,
+        request: Request<RequestBody>,
+        done: &Done,
+        retries: u32,
+    ) -> Result<Response<ResponseBody>, (SendError, Stale)> {
+        let (ready, cost) = match self.checkout() {
+            Some(ready) => (ready, None),
+            None => self.open_shared().await.map_err(|error| (error, Stale::No))?,
+        };
+        let stale = if cost.is_none() { Stale::Yes } else { Stale::No };
+        match self.attempt(ready, cost, request, done, retries).await {
+            Ok(response) => Ok(response),
+            // Nothing of it has left: another connection, and the server can't tell.
+            Err(Failed { unsent: Some(request), .. }) if stale == Stale::Yes => {
+                self.send_fresh(request, done, retries).await.map_err(|error| (error, Stale::No))
+            }
+            Err(failed) => Err((failed.error, stale)),
+        }
+    }
+
+    async fn send_fresh(
+        &self,
+        request: Request<RequestBody>,
+        done: &Done,
+        retries: u32,
+    ) -> Result<Response<ResponseBody>, SendError> {
+        let (ready, cost) = self.open_shared().await?;
+        self.attempt(ready, cost, request, done, retries).await.map_err(|failed| failed.error)
+    }
+
+    /// Returns a connection that is there already.
+    fn checkout(&self) -> Option<Ready> {
+        if self.inner.options.protocol != Protocol::Http1
+            && let Some(shared) = self.inner.pool.shared()
+        {
+            return Some(Ready::Http2(shared));
+        }
+        self.inner.pool.take().map(Ready::Http1)
+    }
+
+    /// Opens a connection; where it may become a shared one, only one at a time.
+    async fn open_shared(&self) -> Result<(Ready, Option<Opening>), SendError> {
+        let Inner { options, origin, pool, opening, .. } = &*self.inner;
+        let may_be_shared = match options.protocol {
+            Protocol::Auto => origin.scheme == Scheme::Https,
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        };
+        if !may_be_shared {
+            return self.open().await.map(|(ready, cost)| (ready, Some(cost)));
+        }
+        let guard = opening.lock().await;
+        if let Some(shared) = pool.shared() {
+            return Ok((Ready::Http2(shared), None));
+        }
+        let (ready, cost) = self.open().await?;
+        if let Ready::Http2(shared) = &ready {
+            pool.share(shared.clone());
+        }
+        drop(guard);
+        Ok((ready, Some(cost)))
+    }
+
+    async fn open(&self) -> Result<(Ready, Opening), SendError> {
+        let Inner { origin, options, clock, connections, .. } = &*self.inner;
+        let opened = open(origin, options.tls.as_ref(), options.connect_timeout, *clock).await?;
+        let id = connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let Opened { stream, connect, tls } = opened;
+        let cost = Opening { connect_ns: nanos(connect), tls_ns: nanos(tls) };
+        let is_h2 = match options.protocol {
+            Protocol::Auto => stream.alpn_is_h2(),
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        };
+        let ready = if is_h2 {
+            Ready::Http2(shake_h2(stream, id).await?)
+        } else {
+            Ready::Http1(Box::new(shake_h1(stream, id, options.preserve_header_case).await?))
+        };
+        Ok((ready, cost))
+    }
+
+    async fn attempt(
+        &self,
+        ready: Ready,
+        cost: Option<Opening>,
+        request: Request<RequestBody>,
+        done: &Done,
+        retries: u32,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let Opening { connect_ns, tls_ns } = cost.unwrap_or_default();
+        let (connection, reused, version) = match &ready {
+            Ready::Http1(connection) => (connection.id, connection.used, Version::Http11),
+            Ready::Http2(shared) => (shared.id, cost.is_none(), Version::Http2),
+        };
+        let ready_at = self.inner.clock.now();
+        let carried =
+            Carried { connection, reused, version, connect_ns, tls_ns, ready_at, retries };
+        match ready {
+            Ready::Http1(connection) => self.attempt_h1(connection, request, done, carried).await,
+            Ready::Http2(shared) => self.attempt_h2(shared, request, carried).await,
+        }
+    }
+
+    async fn attempt_h1(
+        &self,
+        mut connection: Box<Pooled>,
+        request: Request<RequestBody>,
+        done: &Done,
+        carried: Carried,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let request = self.inner.for_h1(request);
+        let is_connect = *request.method() == Method::CONNECT;
+        let read_before = connection.read.get();
+        let mut sent = pin!(connection.sender.try_send_request(request));
+        let outcome = poll_fn(|cx| {
+            // As in the body: only the connection can bring the response, and it is polled here with the real waker.
+            let _ended = connection.poll_drive(cx);
+            sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await;
+        let response = outcome.map_err(|error| {
+            let response_started = connection.read.get() > read_before;
+            Failed::new(error, carried, response_started)
+        })?;
+        let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS
+            || (is_connect && response.status().is_success());
+        let lease = if is_tunnel || !done.get() {
+            connection.drive_alone();
+            None
+        } else {
+            Some(Lease::new(connection, &self.inner.pool))
+        };
+        Ok(finish(response, lease, carried))
+    }
+
+    async fn attempt_h2(
+        &self,
+        mut shared: Shared,
+        request: Request<RequestBody>,
+        carried: Carried,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let request = self.inner.for_h2(request);
+        let read_before = shared.read.get();
+        match shared.sender.try_send_request(request).await {
+            Ok(response) => Ok(finish(response, None, carried)),
+            Err(error) => {
+                Err(Failed::new(error, carried, carried.reused && shared.read.get() > read_before))
+            }
+        }
+    }
+}
+
+/// Whether a failed attempt was made on a connection that had been idle, which may have died unseen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stale {
+    Yes,
+    No,
+}
+
+/// What opening a connection took.
+#[derive(Clone, Copy, Default)]
+struct Opening {
+    connect_ns: u64,
+    tls_ns: u64,
+}
+
+fn finish(
+    response: Response<Incoming>,
+    lease: Option<Lease>,
+    carried: Carried,
+) -> Response<ResponseBody> {
+    let mut response = response.map(|incoming| ResponseBody::new(incoming, lease));
+    response.extensions_mut().insert(carried);
+    response
+}
+
+async fn shake_h1(
+    stream: Stream,
+    id: u64,
+    preserve_header_case: bool,
+) -> Result<Pooled, SendError> {
+    let read = stream.bytes_read();
+    let (sender, driver) = http1::Builder::new()
+        .preserve_header_case(preserve_header_case)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
+    Ok(Pooled::new(sender, driver, read, id))
+}
+
+async fn shake_h2(stream: Stream, id: u64) -> Result<Shared, SendError> {
+    let read = stream.bytes_read();
+    let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_header_list_size(H2_MAX_HEADER_LIST)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
+    tokio::spawn(async move {
+        // Its error reaches each exchange on it.
+        let _ended = driver.await;
+    });
+    Ok(Shared { sender, read, id })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    Nanos::from(duration).0
+}
+
+/// Most header fields in a message, as many servers allow.
+const MAX_HEADERS: usize = 256;
+/// How much of one HTTP/2 response may be on its way before its reader asks for more.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all responses on a connection.
+const H2_CONNECTION_WINDOW: u32 = 16 << 20;
+/// Longest HTTP/2 header section.
+const H2_MAX_HEADER_LIST: u32 = 1 << 20;
+
+// === impl ClientOptions ===
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            protocol: Protocol::Auto,
+            tls: None,
+            max_idle: 1024,
+            idle_timeout: Duration::from_secs(90),
+            preserve_header_case: false,
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Puts the request into origin form, with the prefix and a `Host`.
+    fn for_h1(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
+        if *request.method() != Method::CONNECT
+            && (!self.origin.prefix.is_empty() || request.uri().authority().is_some())
+        {
+            *request.uri_mut() = Uri::from(self.origin.path(request.uri()));
+        }
+        if !request.headers().contains_key(HOST) {
+            request.headers_mut().insert(HOST, self.authority.clone());
+        }
+        *request.version_mut() = http::Version::HTTP_11;
+        request
+    }
+
+    /// Puts the request into HTTP/2's form: `Host` becomes the authority.
+    fn for_h2(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
+        let named = request.headers().get(HOST).unwrap_or(&self.authority);
+        let authority = Authority::try_from(named.as_bytes()).ok();
+        let path = self.origin.path(request.uri());
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.path_and_query = Some(path);
+        uri.authority = authority.or_else(|| Authority::try_from(self.origin.authority()).ok());
+        uri.scheme = Some(match self.origin.scheme {
+            Scheme::Http => UriScheme::HTTP,
+            Scheme::Https => UriScheme::HTTPS,
+        });
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = http::Version::HTTP_2;
+        if request.headers().contains_key(HOST) {
+            // Not `remove`: it moves the last field to the place of the removed one.
+            let mut headers = HeaderMap::with_capacity(request.headers().len());
+            for (name, value) in request.headers() {
+                if name != HOST {
+                    headers.append(name, value.clone());
+                }
+            }
+            *request.headers_mut() = headers;
+        }
+        request
+    }
+}
+
+// === impl Failed ===
+
+impl Failed {
+    fn new(
+        mut error: TrySendError<Request<RequestBody>>,
+        carried: Carried,
+        response_started: bool,
+    ) -> Self {
+        let unsent = error.take_message();
+        let cause = error.into_error();
+        let kind = match classify(&cause) {
+            FaultKind::Other if cause.is_canceled() => FaultKind::Closed,
+            kind => kind,
+        };
+        let text = describe(&cause);
+        Self { error: SendError { kind, text, carried: Some(carried), response_started }, unsent }
+    }
+}

@@ -1,0 +1,151 @@
+//! One connection's bytes: plain TCP or TLS, in one type, counted.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connected socket, with or without TLS.
+pub struct Stream {
+    kind: Kind,
+    read: Arc<BytesRead>,
+}
+
+/// Plain bytes read from a [`Stream`] so far: tells a peer that never answered from one that began to.
+#[derive(Debug, Default)]
+pub struct BytesRead(AtomicU64);
+
+enum Kind {
+    Plain(TcpStream),
+    // Boxed: the two TLS states are about a kilobyte each, and most streams of a benchmark are plain.
+    Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Wraps a plain socket.
+    #[must_use]
+    pub fn plain(socket: TcpStream) -> Self {
+        Self::new(Kind::Plain(socket))
+    }
+
+    /// Wraps the client's side of a TLS connection.
+    #[must_use]
+    pub fn tls_client(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
+        Self::new(Kind::Client(Box::new(stream)))
+    }
+
+    /// Wraps the server's side of a TLS connection.
+    #[must_use]
+    pub fn tls_server(stream: tokio_rustls::server::TlsStream<TcpStream>) -> Self {
+        Self::new(Kind::Server(Box::new(stream)))
+    }
+
+    /// Returns the counter of plain bytes read, which lives on when the stream is handed away.
+    #[must_use]
+    pub fn bytes_read(&self) -> Arc<BytesRead> {
+        Arc::clone(&self.read)
+    }
+
+    /// Returns whether ALPN chose HTTP/2.
+    #[must_use]
+    pub fn alpn_is_h2(&self) -> bool {
+        let chosen = match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Client(stream) => stream.get_ref().1.alpn_protocol(),
+            Kind::Server(stream) => stream.get_ref().1.alpn_protocol(),
+        };
+        chosen == Some(b"h2")
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self { kind, read: Arc::default() }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(match &mut self.kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Client(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Server(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        self.read.add(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Client(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Server(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Server(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(stream) => stream.is_write_vectored(),
+            Kind::Client(stream) => stream.is_write_vectored(),
+            Kind::Server(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Client(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Server(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Client(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Server(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+// === impl BytesRead ===
+
+impl BytesRead {
+    /// Returns the bytes read so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
