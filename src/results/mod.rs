@@ -4,6 +4,7 @@
 //! [`RunWriter`] writes a run as it goes, so that a killed one can still be read; [`RunReader`] streams it back.
 
 pub mod manifest;
+pub mod marks;
 mod parquet;
 pub mod rows;
 mod run;
