@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod http_client;
+mod dialect_openai;
 mod layering;
 mod results_run;
 mod results_schema;
