@@ -129,6 +129,14 @@ enum Found {
 
 // === impl Path ===
 
+impl Path {
+    /// Returns the place of a key at the top.
+    #[must_use]
+    pub fn key(name: &str) -> Self {
+        Self { steps: vec![name.to_owned()] }
+    }
+}
+
 impl FromStr for Path {
     type Err = SetError;
 
