@@ -9,8 +9,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -19,7 +19,6 @@ use http::header::HOST;
 use http::uri::{Authority, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::{http1, http2};
@@ -87,6 +86,11 @@ pub struct Carried {
     /// Times that the request was sent again on a fresh connection.
     pub retries: u32,
 }
+
+/// Put among a request's extensions, it learns which connection carries the request as soon as that is known: also when
+/// no response ever comes.
+#[derive(Clone, Debug, Default)]
+pub struct Boarding(Arc<Mutex<Option<Carried>>>);
 
 struct Inner {
     origin: Origin,
@@ -166,6 +170,16 @@ impl Client {
         &self.inner.origin
     }
 
+    /// Returns how many connections could take an exchange at once: the idle ones, or [`usize::MAX`] when exchanges share
+    /// one.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        match self.inner.pool.shared() {
+            Some(_) => usize::MAX,
+            None => self.inner.pool.idle(),
+        }
+    }
+
     /// Opens one connection and keeps it idle, so that an exchange to come finds it ready.
     ///
     /// # Errors
@@ -203,10 +217,14 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::send`].
-    pub async fn send_replayable(
+    pub async fn send_replayable<B>(
         &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<ResponseBody>, SendError> {
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, SendError>
+    where
+        B: Body<Data = Bytes> + Clone + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let again = request.clone();
         let (parts, body) = request.into_parts();
         let (body, done) = RequestBody::new(body);
@@ -320,6 +338,9 @@ impl Client {
         let ready_at = self.inner.clock.now();
         let carried =
             Carried { connection, reused, version, connect_ns, tls_ns, ready_at, retries };
+        if let Some(boarding) = request.extensions().get::<Boarding>() {
+            boarding.set(carried);
+        }
         match ready {
             Ready::Http1(connection) => self.attempt_h1(connection, request, done, carried).await,
             Ready::Http2(shared) => self.attempt_h2(shared, request, carried).await,
@@ -501,6 +522,20 @@ impl Inner {
             *request.headers_mut() = headers;
         }
         request
+    }
+}
+
+// === impl Boarding ===
+
+impl Boarding {
+    /// Returns the connection, once there is one; after a retry the later one.
+    #[must_use]
+    pub fn carried(&self) -> Option<Carried> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, carried: Carried) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(carried);
     }
 }
 

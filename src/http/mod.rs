@@ -16,6 +16,6 @@ mod pool;
 pub mod stream;
 
 pub use body::{BodyError, ResponseBody};
-pub use client::{Carried, Client, ClientOptions, Protocol};
+pub use client::{Boarding, Carried, Client, ClientOptions, Protocol};
 pub use error::SendError;
 pub use origin::{Origin, OriginError, Scheme};

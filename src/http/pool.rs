@@ -155,6 +155,11 @@ impl Pool {
         }
     }
 
+    /// Returns how many connections are idle.
+    pub(super) fn idle(&self) -> usize {
+        self.state().idle.len()
+    }
+
     /// Puts an idle connection in; the oldest leaves when there are too many.
     pub(super) fn put(self: &Arc<Self>, connection: Box<Pooled>) {
         if self.max_idle == 0 {

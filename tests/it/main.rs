@@ -1,8 +1,8 @@
 //! One integration binary; each module is one behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
-mod http_client;
 mod dialect_openai;
+mod http_client;
 mod layering;
 mod results_run;
 mod results_schema;
