@@ -10,10 +10,12 @@ mod replay;
 mod report;
 mod sample;
 mod simulate;
+mod telemetry;
 mod trace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -85,4 +87,12 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     }
     eprintln!("error: {error:#}");
     if error.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Reads a length of time such as `500ms`, `30s`, `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let hint = "write it like 500ms, 30s or 5m";
+    let duration: jiff::SignedDuration =
+        text.parse().map_err(|error| format!("{error}; {hint}"))?;
+    Duration::try_from(duration).map_err(|_| format!("it must not be negative; {hint}"))
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Anchor, Nanos};
+
 /// `run.json`. Fields are only ever added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -159,3 +161,41 @@ pub enum Verdict {
 
 /// The version of the run folder's schema that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// Begins the manifest of a run whose time zero is `anchor`: id, tool and start are known.
+    ///
+    /// The id is the start in UTC to the microsecond, `20260102T030405.678901Z`: it sorts by time.
+    #[must_use]
+    pub fn begin(anchor: Anchor) -> Self {
+        let started = anchor.rfc3339(Nanos::ZERO);
+        Self {
+            schema: SCHEMA_VERSION,
+            run: started.replace(['-', ':'], ""),
+            tool: concat!("reenact ", env!("CARGO_PKG_VERSION")).to_owned(),
+            started,
+            started_unix_ns: anchor.0,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_by_its_start() {
+        let manifest = Manifest::begin(Anchor(1_500_000_000));
+        assert_eq!(manifest.run, "19700101T000001.500000Z");
+        assert_eq!(manifest.started, "1970-01-01T00:00:01.500000Z");
+    }
+
+    #[test]
+    fn a_manifest_of_an_older_program_is_read() {
+        let manifest: Manifest = serde_json::from_str(r#"{"run": "x", "later": 1}"#).unwrap();
+        assert_eq!(manifest, Manifest { run: "x".into(), ..Manifest::default() });
+    }
+}

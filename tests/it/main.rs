@@ -3,8 +3,9 @@
 
 mod dialect_openai;
 mod http_client;
-mod http_server;
 mod layering;
 mod results_run;
 mod results_schema;
 mod support;
+mod telemetry_command;
+mod telemetry_samples;
