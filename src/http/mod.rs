@@ -10,10 +10,14 @@ pub mod body;
 pub mod client;
 mod connect;
 pub mod error;
+pub mod interim;
 pub mod origin;
 
 mod pool;
+pub mod server;
 pub mod stream;
+pub mod tap;
+pub mod tls;
 
 pub use body::{BodyError, ResponseBody};
 pub use client::{Boarding, Carried, Client, ClientOptions, Protocol};

@@ -3,6 +3,7 @@
 
 mod dialect_openai;
 mod http_client;
+mod http_server;
 mod layering;
 mod results_run;
 mod results_schema;

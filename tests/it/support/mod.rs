@@ -2,4 +2,4 @@
 
 pub(crate) mod peer;
 
-pub(crate) use peer::Upstream;
+pub(crate) use peer::{Peer, Upstream};

@@ -1,7 +1,7 @@
 //! One end of a connection as a test plays it: bytes in, bytes out, every wait bounded.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -76,6 +76,10 @@ impl Peer {
         Self { stream, buffer: Vec::new(), number: 0 }
     }
 
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).unwrap())
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -144,6 +148,12 @@ impl Peer {
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.buffer)
+    }
+
+    /// Closes both ways at once.
+    pub(crate) fn close(self) {
+        // It may be closed already.
+        let _closed = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Reads more; false at the end.

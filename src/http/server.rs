@@ -1,0 +1,294 @@
+//! Accepts connections and serves them: HTTP/1.1 and HTTP/2, plain and TLS, until told to stop.
+//!
+//! Over TLS, ALPN chooses the version; on a plain connection the first bytes do (HTTP/2 with prior knowledge begins with
+//! a preface that is no HTTP/1.1 request). On shutdown nothing more is accepted, idle connections are closed, the others
+//! finish what they carry, and what is not done by the deadline is dropped.
+//!
+//! Messages are left alone: no `Date` is added, the case of header names is kept, interim responses can be passed on
+//! over HTTP/1.1 ([`Interims`]).
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::http::interim::{InterimIo, Interims};
+use crate::http::stream::Stream;
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// TLS settings (`http::tls`); plain without.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Longest time from a connection's opening, or from its last response, to the end of the next request head.
+    pub header_read_timeout: Duration,
+    /// Longest time of a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Keep the case of HTTP/1.1 request header names, for a client that writes them out again.
+    pub preserve_header_case: bool,
+}
+
+/// A client that connected.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Number of the connection, from 1 in the order of acceptance.
+    pub connection: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Whether it speaks TLS.
+    pub is_tls: bool,
+    /// Whether it speaks HTTP/2.
+    pub is_h2: bool,
+    /// Sends interim responses to it.
+    pub interims: Interims,
+}
+
+/// What became of the connections when a server stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were not done by the deadline, and were dropped.
+    pub dropped: usize,
+}
+
+/// Any error that can cross a thread.
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Binds `address` (port 0: a free one) with `SO_REUSEADDR`.
+///
+/// # Errors
+/// The kernel refuses: in use, not ours, not allowed.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves connections of `listener` until `shutdown`, then lets them finish for `deadline`. `make` makes the service of
+/// one connection.
+///
+/// Dropping the future drops every connection at once.
+pub async fn run<M, S, B>(
+    listener: TcpListener,
+    options: ServerOptions,
+    make: M,
+    shutdown: impl Future<Output = ()>,
+    deadline: Duration,
+) -> Drained
+where
+    M: Fn(Accepted) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let server = Arc::new(Server { options, make, numbers: AtomicU64::new(0) });
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    let server = Arc::clone(&server);
+                    let stopped = stopped.clone();
+                    connections.spawn(async move { server.connection(socket, peer, stopped).await });
+                }
+                // The client left again, or there are no more descriptors: the others must go on.
+                Err(_error) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    drop(stopped);
+    // Nobody listens any more when no connection is left.
+    let _nobody = stop.send(());
+    let drain = async { while connections.join_next().await.is_some() {} };
+    let _in_time = tokio::time::timeout(deadline, drain).await;
+    Drained { dropped: connections.len() }
+}
+
+struct Server<M> {
+    options: ServerOptions,
+    make: M,
+    numbers: AtomicU64,
+}
+
+/// Connections that the kernel keeps for us until we accept them.
+const BACKLOG: i32 = 4096;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// What a client with prior knowledge of HTTP/2 begins with; no request line of HTTP/1.1 does.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// Pause before looking again at a connection that has sent a part of the preface.
+const PREFACE_PAUSE: Duration = Duration::from_millis(1);
+/// Most header fields in a message, as many servers allow.
+const MAX_HEADERS: usize = 256;
+/// Longest HTTP/2 header section.
+const H2_MAX_HEADER_LIST: u32 = 1 << 20;
+/// How much of one HTTP/2 request body may be on its way before it is asked for.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all request bodies on a connection.
+const H2_CONNECTION_WINDOW: u32 = 16 << 20;
+/// Streams at once on an HTTP/2 connection.
+const H2_MAX_STREAMS: u32 = 1024;
+
+// === impl Server ===
+
+impl<M> Server<M> {
+    /// Serves one connection to its end. Its errors are its client's; each exchange hears of them by itself.
+    async fn connection<S, B>(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        stopped: watch::Receiver<()>,
+    ) where
+        M: Fn(Accepted) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let connection = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        // Without it a small frame waits for the acknowledgment of the one before. A socket that is gone fails later.
+        let _set = socket.set_nodelay(true);
+        let Some((stream, is_h2)) = self.shake_hands(socket, stopped.clone()).await else { return };
+        let interims = Interims::default();
+        let is_tls = self.options.tls.is_some();
+        let accepted = Accepted { connection, peer, is_tls, is_h2, interims: interims.clone() };
+        let service = (self.make)(accepted);
+        if is_h2 {
+            serve_h2(TokioIo::new(stream), service, stopped).await;
+        } else {
+            let io = TokioIo::new(InterimIo::new(stream, interims));
+            self.serve_h1(io, service, stopped).await;
+        }
+    }
+
+    /// Does the TLS handshake and finds out which version the client speaks.
+    async fn shake_hands(
+        &self,
+        socket: TcpStream,
+        mut stopped: watch::Receiver<()>,
+    ) -> Option<(Stream, bool)> {
+        let Some(tls) = &self.options.tls else {
+            let sniffed = tokio::time::timeout(self.options.header_read_timeout, sniff_h2(&socket));
+            let is_h2 = tokio::select! {
+                sniffed = sniffed => sniffed.ok()?.ok()?,
+                _ = stopped.changed() => return None,
+            };
+            return Some((Stream::plain(socket), is_h2));
+        };
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
+        let stream = tokio::time::timeout(self.options.handshake_timeout, acceptor.accept(socket))
+            .await
+            .ok()?
+            .ok()?;
+        let stream = Stream::tls_server(stream);
+        let is_h2 = stream.alpn_is_h2();
+        Some((stream, is_h2))
+    }
+
+    async fn serve_h1<S, B>(
+        &self,
+        io: TokioIo<InterimIo>,
+        service: S,
+        mut stopped: watch::Receiver<()>,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.options.header_read_timeout)
+                .preserve_header_case(self.options.preserve_header_case)
+                .auto_date_header(false)
+                .max_headers(MAX_HEADERS)
+                .serve_connection(io, service)
+                .with_upgrades()
+        );
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ended = connection.await;
+    }
+}
+
+async fn serve_h2<S, B>(io: TokioIo<Stream>, service: S, mut stopped: watch::Receiver<()>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut connection = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_concurrent_streams(H2_MAX_STREAMS)
+            .max_header_list_size(H2_MAX_HEADER_LIST)
+            .serve_connection(io, service)
+    );
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ended = connection.await;
+}
+
+/// Looks at the first bytes without taking them; true when they are HTTP/2's preface.
+async fn sniff_h2(socket: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let count = socket.peek(&mut seen).await?;
+        if count == 0 || !PREFACE.starts_with(&seen[..count]) {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+// === impl ServerOptions ===
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            header_read_timeout: Duration::from_secs(120),
+            handshake_timeout: Duration::from_secs(10),
+            preserve_header_case: false,
+        }
+    }
+}

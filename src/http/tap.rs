@@ -1,0 +1,304 @@
+//! Watching a body: every frame once, in order, and exactly one end.
+//!
+//! [`TapBody`] passes frames, size hint and end of stream through untouched. Its [`Tap`] hears of each frame when it is
+//! read (first stamp) and when the reader asks for the next one, that is, had accepted it (second stamp). One end is
+//! told: [`Ending::Ended`] as soon as it is known (a body that is over from the start ends in the constructor, one of
+//! known length with its last byte), [`Ending::Error`], or [`Ending::Cancelled`] when the body is dropped before.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::clock::{Clock, Nanos};
+
+/// What watches a body. No call may block: they are made while the body is polled.
+pub trait Tap<E> {
+    /// A data frame: read at `at`, accepted at `accepted`, never before `at`.
+    fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos);
+
+    /// The trailers, read at `at`.
+    fn trailers(&mut self, trailers: &HeaderMap, at: Nanos);
+
+    /// The end, once and last.
+    fn end(&mut self, ending: Ending<'_, E>, at: Nanos);
+}
+
+/// How a watched body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending<'a, E> {
+    /// All of it was read.
+    Ended,
+    /// Reading failed.
+    Error(&'a E),
+    /// It was dropped before its end.
+    Cancelled,
+}
+
+pin_project! {
+    /// A body that is watched.
+    pub struct TapBody<B, T>
+    where
+        B: Body,
+        T: Tap<B::Error>,
+    {
+        #[pin]
+        inner: B,
+        watch: Watch<T, B::Error>,
+    }
+}
+
+/// The tap and what it has not yet heard. A type of its own for its `Drop`.
+struct Watch<T: Tap<E>, E> {
+    /// None once the end was told.
+    tap: Option<T>,
+    clock: Clock,
+    /// The frame handed over last, until it is known to be accepted.
+    pending: Option<(Bytes, Nanos)>,
+    error: std::marker::PhantomData<fn(E)>,
+}
+
+// === impl TapBody ===
+
+impl<B, T> TapBody<B, T>
+where
+    B: Body<Data = Bytes>,
+    T: Tap<B::Error>,
+{
+    /// Watches `inner`. A body that is over already ends here.
+    pub fn new(inner: B, tap: T, clock: Clock) -> Self {
+        let mut watch =
+            Watch { tap: Some(tap), clock, pending: None, error: std::marker::PhantomData };
+        if inner.is_end_stream() {
+            watch.end(Ending::Ended, clock.now());
+        }
+        Self { inner, watch }
+    }
+}
+
+impl<B, T> Body for TapBody<B, T>
+where
+    B: Body<Data = Bytes>,
+    T: Tap<B::Error>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        this.watch.accept();
+        let polled = ready!(this.inner.as_mut().poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => this.watch.frame(frame, this.inner.is_end_stream()),
+            Some(Err(error)) => this.watch.end(Ending::Error(error), this.watch.clock.now()),
+            None => this.watch.end(Ending::Ended, this.watch.clock.now()),
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+// === impl Watch ===
+
+impl<T: Tap<E>, E> Watch<T, E> {
+    /// Tells of the frame before: whoever asks for more has accepted it.
+    fn accept(&mut self) {
+        if let (Some((data, at)), Some(tap)) = (self.pending.take(), &mut self.tap) {
+            tap.frame(data, at, self.clock.now());
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame<Bytes>, last: bool) {
+        let at = self.clock.now();
+        if let Some(data) = frame.data_ref() {
+            self.pending = Some((data.clone(), at));
+        } else if let (Some(trailers), Some(tap)) = (frame.trailers_ref(), &mut self.tap) {
+            tap.trailers(trailers, at);
+        }
+        if last {
+            // The reader knows that nothing follows, and does not ask again: accepted as soon as read.
+            self.end(Ending::Ended, at);
+        }
+    }
+
+    fn end(&mut self, ending: Ending<'_, E>, at: Nanos) {
+        let Some(mut tap) = self.tap.take() else { return };
+        if let Some((data, read)) = self.pending.take() {
+            tap.frame(data, read, at);
+        }
+        tap.end(ending, at);
+    }
+}
+
+impl<T: Tap<E>, E> Drop for Watch<T, E> {
+    fn drop(&mut self) {
+        if self.tap.is_some() {
+            self.end(Ending::Cancelled, self.clock.now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt, Empty, Full, StreamBody};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Writes down what it hears, stamps in milliseconds.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>);
+
+    impl Notes {
+        fn add(&self, note: String) {
+            self.0.lock().unwrap().push(note);
+        }
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    fn ms(at: Nanos) -> u64 {
+        at.0 / 1_000_000
+    }
+
+    impl<E: std::fmt::Debug> Tap<E> for Notes {
+        fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+            self.add(format!("{} {}-{}", data.len(), ms(at), ms(accepted)));
+        }
+        fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
+            self.add(format!("trailers {} {}", trailers.len(), ms(at)));
+        }
+        fn end(&mut self, ending: Ending<'_, E>, at: Nanos) {
+            self.add(format!("{ending:?} {}", ms(at)));
+        }
+    }
+
+    type Frames = Vec<Result<Frame<Bytes>, String>>;
+
+    fn body(frames: Frames) -> impl Body<Data = Bytes, Error = String> + Unpin {
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    fn data(len: usize) -> Result<Frame<Bytes>, String> {
+        Ok(Frame::data(Bytes::from(vec![b'x'; len])))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_frame_is_told_with_the_time_it_was_read_and_the_time_it_was_accepted() {
+        let notes = Notes::default();
+        let frames = vec![data(3), data(4), Ok(Frame::trailers(HeaderMap::new()))];
+        let mut body = TapBody::new(body(frames), notes.clone(), Clock::start());
+        for _ in 0..4 {
+            let _frame = body.frame().await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(notes.take(), ["3 0-10", "4 10-20", "trailers 0 20", "Ended 30"]);
+        drop(body);
+        assert!(notes.take().is_empty(), "one end only");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_dropped_was_cancelled() {
+        let notes = Notes::default();
+        let mut body = TapBody::new(body(vec![data(3), data(4)]), notes.clone(), Clock::start());
+        let _frame = body.frame().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(body);
+        assert_eq!(notes.take(), ["3 0-5", "Cancelled 5"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_the_end() {
+        let notes = Notes::default();
+        let mut body =
+            TapBody::new(body(vec![data(3), Err("broken".into())]), notes.clone(), Clock::start());
+        while let Some(Ok(_)) = body.frame().await {}
+        assert_eq!(notes.take(), ["3 0-0", "Error(\"broken\") 0"]);
+        drop(body);
+        assert!(notes.take().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_over_ends_in_the_constructor() {
+        let notes = Notes::default();
+        let body = TapBody::new(Empty::<Bytes>::new(), notes.clone(), Clock::start());
+        assert_eq!(notes.take(), ["Ended 0"]);
+        drop(body);
+        assert!(notes.take().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_known_length_ends_with_its_last_byte_and_keeps_its_hint() {
+        let notes = Notes::default();
+        let mut body = TapBody::new(Full::new(Bytes::from("four")), notes.clone(), Clock::start());
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert!(!body.is_end_stream());
+        let _frame = body.frame().await;
+        assert!(body.is_end_stream());
+        assert_eq!(notes.take(), ["4 0-0", "Ended 0"]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_body_every_frame_is_told_once_in_order_with_one_end(
+            lengths in prop::collection::vec(0_usize..50, 0..20),
+            polls in 0_usize..25,
+            fails in any::<bool>(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let notes = Notes::default();
+                let mut frames: Frames = lengths.iter().map(|len| data(*len)).collect();
+                if fails {
+                    frames.push(Err("broken".into()));
+                }
+                let mut body = TapBody::new(body(frames), notes.clone(), Clock::start());
+                let mut passed = Vec::new();
+                let mut over = false;
+                for _ in 0..polls {
+                    match body.frame().await {
+                        Some(Ok(frame)) => passed.push(frame.into_data().unwrap().len()),
+                        _ => { over = true; break }
+                    }
+                }
+                drop(body);
+                let told = notes.take();
+                let (end, frames) = told.split_last().unwrap();
+                let expected: Vec<_> = passed.iter().map(|len| format!("{len} 0-0")).collect();
+                assert_eq!(frames, expected);
+                let expected = match (over, fails) {
+                    (false, _) => "Cancelled 0",
+                    (true, true) => "Error(\"broken\") 0",
+                    (true, false) => "Ended 0",
+                };
+                assert_eq!(end, expected);
+            });
+        }
+    }
+
+    /// The error type takes no part in what is stored.
+    #[test]
+    fn a_tap_of_an_uninhabited_error_compiles() {
+        let body = TapBody::new(Full::<Bytes>::default(), Notes::default(), Clock::start());
+        fn is_infallible<B: Body<Error = Infallible>>(_: &B) {}
+        is_infallible(&body);
+    }
+}
