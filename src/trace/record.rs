@@ -354,6 +354,21 @@ impl Event {
             Self::Gap(_) => None,
         }
     }
+
+    /// Returns when it happened; for a gap, when it began.
+    #[must_use]
+    pub fn at(&self) -> Nanos {
+        match self {
+            Self::Request(head) => head.at,
+            Self::Link(link) => link.at,
+            Self::Interim(interim) => interim.at,
+            Self::Response(head) => head.at,
+            Self::Frame(frame) => frame.at,
+            Self::Trailers(trailers) => trailers.at,
+            Self::End(end) => end.at,
+            Self::Gap(gap) => gap.from,
+        }
+    }
 }
 
 // === impl Version ===

@@ -10,3 +10,5 @@ mod results_schema;
 mod support;
 mod telemetry_command;
 mod telemetry_samples;
+mod trace_events;
+mod trace_roundtrip;

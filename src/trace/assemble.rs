@@ -1,0 +1,462 @@
+//! From records back to events, and from events to exchanges.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+use crate::clock::Nanos;
+use crate::trace::columns::{Blob, Pieces, Place, Run};
+use crate::trace::decoder::Batch;
+use crate::trace::record::{
+    End, Event, ExchangeId, Frame, Interim, Link, RequestHead, ResponseHead, Side, Trailers,
+};
+use crate::trace::split::encode_base64;
+use crate::trace::wire::{len_u64, to_len};
+
+/// All that is known of one exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// Its request head.
+    pub request: RequestHead,
+    /// The upstream connection that carried it.
+    pub link: Option<Link>,
+    /// Interim responses, in order.
+    pub interims: Vec<Interim>,
+    /// Its response head.
+    pub response: Option<ResponseHead>,
+    /// The request body.
+    pub request_frames: Vec<Frame>,
+    /// The response body.
+    pub response_frames: Vec<Frame>,
+    /// Trailers of the request.
+    pub request_trailers: Option<Trailers>,
+    /// Trailers of the response.
+    pub response_trailers: Option<Trailers>,
+    /// How it ended; none while open, or when that was lost.
+    pub end: Option<End>,
+}
+
+/// Collects the events of each exchange until its end.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    open: BTreeMap<ExchangeId, Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    request: Option<RequestHead>,
+    link: Option<Link>,
+    interims: Vec<Interim>,
+    response: Option<ResponseHead>,
+    frames: [Vec<Frame>; 2],
+    trailers: [Option<Trailers>; 2],
+    end: Option<End>,
+}
+
+/// Something of a block, in the order in which it is handed out.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Event(Event),
+    Pieces(Pieces),
+    Run(Run),
+}
+
+/// Where blobs come from.
+pub(crate) trait BlobSource {
+    /// Why a blob could not be fetched.
+    type Error;
+    /// Returns a blob of the segment being read; none when it was lost.
+    fn blob(&mut self, id: u64) -> Result<Option<Blob>, Self::Error>;
+}
+
+/// Puts frames together whose bytes are in pieces. Holds one frame and one blob at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    tick_ns: u64,
+    check: bool,
+    bodies: BTreeMap<(ExchangeId, Side), Inbox>,
+    /// Frames whose bytes are not in the file.
+    pub(crate) missing: Missing,
+}
+
+/// What a trace can't give back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Missing {
+    /// Frames whose bytes are lost.
+    pub frames: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Bodies that do not match their digest.
+    pub digests: u64,
+}
+
+/// A run of which frames are being handed out.
+#[derive(Debug)]
+pub(crate) struct RunCursor {
+    run: Run,
+    next: usize,
+    /// Offset of the next frame, in the run's bytes or in the body.
+    offset: u64,
+}
+
+/// A body whose pieces are known and not all read.
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: VecDeque<Queued>,
+    /// Bytes fetched and not handed out yet, which start at `at` in the body.
+    bytes: BytesMut,
+    at: u64,
+    /// Digest so far; none when bytes of the stretch are lost, or nobody asked.
+    hasher: Option<blake3::Hasher>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Queued {
+    /// What follows starts here in the body, and a stretch with it or not.
+    Offset { at: u64, begins: bool },
+    /// So many blobs from this one.
+    Blobs { first: u64, count: u64 },
+    /// The stretch ends, with this digest.
+    End([u8; 8]),
+}
+
+/// Returns what a block holds, in the order in which it is handed out: frames before their trailers and end.
+pub(crate) fn parts(batch: Batch) -> Vec<Part> {
+    let mut parts: Vec<Part> = batch.pieces.into_iter().map(Part::Pieces).collect();
+    let mut runs: BTreeMap<(ExchangeId, Side), Vec<Run>> = BTreeMap::new();
+    for run in batch.runs {
+        runs.entry((run.exchange, run.side)).or_default().push(run);
+    }
+    for event in batch.events {
+        let sides: &[Side] = match &event {
+            Event::Trailers(trailers) if trailers.side == Side::Request => &[Side::Request],
+            Event::Trailers(_) => &[Side::Response],
+            Event::End(_) => &[Side::Request, Side::Response],
+            _ => &[],
+        };
+        if let Some(exchange) = event.exchange() {
+            for &side in sides {
+                let before = runs.remove(&(exchange, side)).unwrap_or_default();
+                parts.extend(before.into_iter().map(Part::Run));
+            }
+        }
+        parts.push(Part::Event(event));
+    }
+    parts.extend(runs.into_values().flatten().map(Part::Run));
+    parts
+}
+
+// === impl Part ===
+
+impl Part {
+    /// Returns the exchange it belongs to; none for a gap.
+    pub(crate) fn exchange(&self) -> Option<ExchangeId> {
+        match self {
+            Self::Event(event) => event.exchange(),
+            Self::Pieces(pieces) => Some(pieces.exchange),
+            Self::Run(run) => Some(run.exchange),
+        }
+    }
+
+    /// Returns whether it belongs to the request's head, body or trailers.
+    pub(crate) fn is_request(&self) -> bool {
+        match self {
+            Self::Event(Event::Request(_)) => true,
+            Self::Event(Event::Trailers(trailers)) => trailers.side == Side::Request,
+            Self::Event(_) => false,
+            Self::Pieces(pieces) => pieces.side == Side::Request,
+            Self::Run(run) => run.side == Side::Request,
+        }
+    }
+
+    /// Returns when it happened, in nanoseconds since the trace's start; none for pieces, which have no time.
+    pub(crate) fn at(&self, tick_ns: u32) -> Option<Nanos> {
+        Some(match self {
+            Self::Event(event) => event.at(),
+            Self::Pieces(_) => return None,
+            Self::Run(run) => Nanos(run.frames.first()?.at.saturating_mul(u64::from(tick_ns))),
+        })
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Returns the request body as it passed.
+    #[must_use]
+    pub fn request_body(&self) -> Bytes {
+        join(&self.request_frames)
+    }
+
+    /// Returns the response body as it passed.
+    #[must_use]
+    pub fn response_body(&self) -> Bytes {
+        join(&self.response_frames)
+    }
+}
+
+fn join(frames: &[Frame]) -> Bytes {
+    match frames {
+        [only] => only.data.clone(),
+        frames => {
+            let len = frames.iter().map(|frame| frame.data.len()).sum();
+            let mut body = BytesMut::with_capacity(len);
+            for frame in frames {
+                body.extend_from_slice(&frame.data);
+            }
+            body.freeze()
+        }
+    }
+}
+
+// === impl Assembler ===
+
+impl Assembler {
+    /// Takes an event, and returns its exchange if it was the end of one whose request head is known.
+    pub fn push(&mut self, event: Event) -> Option<Exchange> {
+        let id = event.exchange()?;
+        let parts = self.open.entry(id).or_default();
+        match event {
+            Event::Request(head) => parts.request = Some(*head),
+            Event::Link(link) => parts.link = Some(link),
+            Event::Interim(interim) => parts.interims.push(*interim),
+            Event::Response(head) => parts.response = Some(*head),
+            Event::Frame(frame) => parts.frames[side_idx(frame.side)].push(frame),
+            Event::Trailers(trailers) => {
+                let idx = side_idx(trailers.side);
+                parts.trailers[idx] = Some(*trailers);
+            }
+            Event::End(end) => {
+                parts.end = Some(*end);
+                return self.open.remove(&id).and_then(Parts::into_exchange);
+            }
+            Event::Gap(_) => {}
+        }
+        None
+    }
+
+    /// Returns the number of exchanges that have not ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Returns the exchanges that have not ended and whose request head is known, in the order of their ids.
+    #[must_use]
+    pub fn finish(self) -> Vec<Exchange> {
+        self.open.into_values().filter_map(Parts::into_exchange).collect()
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn into_exchange(self) -> Option<Exchange> {
+        let [request_frames, response_frames] = self.frames;
+        let [request_trailers, response_trailers] = self.trailers;
+        Some(Exchange {
+            request: self.request?,
+            link: self.link,
+            interims: self.interims,
+            response: self.response,
+            request_frames,
+            response_frames,
+            request_trailers,
+            response_trailers,
+            end: self.end,
+        })
+    }
+}
+
+fn side_idx(side: Side) -> usize {
+    match side {
+        Side::Request => 0,
+        Side::Response => 1,
+    }
+}
+
+// === impl RunCursor ===
+
+impl RunCursor {
+    pub(crate) fn new(run: Run) -> Self {
+        let offset = match run.place {
+            Place::Inline(_) => 0,
+            Place::Pieces(offset) => offset,
+        };
+        Self { run, next: 0, offset }
+    }
+}
+
+// === impl Resolver ===
+
+impl Resolver {
+    /// Makes a resolver for one segment, which checks bodies against their digests if `check` says so.
+    pub(crate) fn new(tick_ns: u32, check: bool) -> Self {
+        Self { tick_ns: u64::from(tick_ns), check, ..Self::default() }
+    }
+
+    /// Takes note of pieces.
+    pub(crate) fn pieces(&mut self, pieces: Pieces) {
+        let inbox = self.bodies.entry((pieces.exchange, pieces.side)).or_default();
+        inbox.queue.push_back(Queued::Offset { at: pieces.offset, begins: pieces.begins });
+        inbox
+            .queue
+            .extend(pieces.blobs.iter().map(|&(first, count)| Queued::Blobs { first, count }));
+        inbox.queue.extend(pieces.digest.map(Queued::End));
+    }
+
+    /// Returns the run's next frame whose bytes are there; none at its end.
+    pub(crate) fn frame<S: BlobSource>(
+        &mut self,
+        cursor: &mut RunCursor,
+        source: &mut S,
+    ) -> Result<Option<Frame>, S::Error> {
+        while let Some(&stamp) = cursor.run.frames.get(cursor.next) {
+            let start = cursor.offset;
+            cursor.next += 1;
+            cursor.offset = start.saturating_add(stamp.len);
+            let data = match &cursor.run.place {
+                Place::Inline(bytes) => {
+                    let range =
+                        to_len(start).min(bytes.len())..to_len(cursor.offset).min(bytes.len());
+                    Some(bytes.slice(range))
+                }
+                Place::Pieces(_) => {
+                    let key = (cursor.run.exchange, cursor.run.side);
+                    let inbox = self.bodies.entry(key).or_default();
+                    inbox.take(start, stamp.len, self.check, source, &mut self.missing)?
+                }
+            };
+            let Some(data) = data else {
+                self.missing.frames += 1;
+                self.missing.bytes = self.missing.bytes.saturating_add(stamp.len);
+                continue;
+            };
+            return Ok(Some(Frame {
+                exchange: cursor.run.exchange,
+                side: cursor.run.side,
+                at: Nanos(stamp.at.saturating_mul(self.tick_ns)),
+                accepted: Nanos(stamp.at.saturating_add(stamp.lag).saturating_mul(self.tick_ns)),
+                data,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Forgets an exchange that has ended, after checking the digests of its bodies.
+    pub(crate) fn end<S: BlobSource>(
+        &mut self,
+        exchange: ExchangeId,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
+        for side in [Side::Request, Side::Response] {
+            if let Some(mut inbox) = self.bodies.remove(&(exchange, side)) {
+                while self.check && inbox.fetch(true, source, &mut self.missing)? {
+                    inbox.skip(usize::MAX);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    /// Returns `len` bytes from `start` of the body; none when some are lost.
+    fn take<S: BlobSource>(
+        &mut self,
+        start: u64,
+        len: u64,
+        check: bool,
+        source: &mut S,
+        missing: &mut Missing,
+    ) -> Result<Option<Bytes>, S::Error> {
+        let end = start.saturating_add(len);
+        while self.at.saturating_add(len_u64(self.bytes.len())) < end || self.bytes.is_empty() {
+            if len == 0 && self.bytes.is_empty() {
+                return Ok(Some(Bytes::new()));
+            }
+            if !self.fetch(check, source, missing)? {
+                break;
+            }
+        }
+        if start > self.at {
+            self.skip(to_len(start - self.at));
+        }
+        if start != self.at || len_u64(self.bytes.len()) < len {
+            return Ok(None);
+        }
+        self.at = end;
+        Ok(Some(self.bytes.split_to(to_len(len)).freeze()))
+    }
+
+    fn skip(&mut self, len: usize) {
+        let len = len.min(self.bytes.len());
+        self.bytes.advance(len);
+        self.at += len_u64(len);
+    }
+
+    /// Fetches what comes next; false when nothing does.
+    fn fetch<S: BlobSource>(
+        &mut self,
+        check: bool,
+        source: &mut S,
+        missing: &mut Missing,
+    ) -> Result<bool, S::Error> {
+        let Some(queued) = self.queue.pop_front() else { return Ok(false) };
+        match queued {
+            Queued::Offset { at, begins } => {
+                if at != self.at + len_u64(self.bytes.len()) {
+                    self.bytes.clear();
+                    self.at = at;
+                    self.hasher = None;
+                }
+                if begins {
+                    self.hasher = check.then(blake3::Hasher::new);
+                }
+            }
+            Queued::Blobs { first, count } => {
+                if count > 1 {
+                    self.queue.push_front(Queued::Blobs { first: first + 1, count: count - 1 });
+                }
+                if count > 0 {
+                    self.blob(first, source)?;
+                }
+            }
+            Queued::End(digest) => self.check_digest(digest, missing),
+        }
+        Ok(true)
+    }
+
+    fn blob<S: BlobSource>(&mut self, id: u64, source: &mut S) -> Result<(), S::Error> {
+        let Some(blob) = source.blob(id)? else {
+            // Its length is lost too: what follows it in this record has no place.
+            while self.queue.front().is_some_and(|next| !matches!(next, Queued::Offset { .. })) {
+                self.queue.pop_front();
+            }
+            self.hasher = None;
+            return Ok(());
+        };
+        let before = self.bytes.len();
+        if blob.base64 {
+            let mut text = Vec::new();
+            encode_base64(&blob.bytes, &mut text);
+            self.bytes.extend_from_slice(&text);
+        } else {
+            self.bytes.extend_from_slice(&blob.bytes);
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.bytes[before..]);
+        }
+        Ok(())
+    }
+
+    /// Compares the digest of the stretch that ends.
+    fn check_digest(&mut self, expected: [u8; 8], missing: &mut Missing) {
+        let found = self.hasher.take().map(|hasher| hasher.finalize());
+        if found.is_some_and(|found| found.as_bytes()[..8] != expected) {
+            missing.digests += 1;
+        }
+    }
+}

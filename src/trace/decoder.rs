@@ -1,0 +1,351 @@
+//! Bytes in, blocks of records out: no file, no clock, and no byte of a bad file that could make it panic.
+//!
+//! The decoder is handed the file's bytes in order ([`Decoder::push`]) and asked for the next [`Step`]. Where a block is
+//! damaged it looks for the next one that begins a zstd frame and says which bytes were lost.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::trace::block::Start;
+use crate::trace::codec::{decode_counters, decode_event, decode_header};
+use crate::trace::columns::{Blob, Pieces, Run, decode_blobs, decode_frames};
+use crate::trace::compress::Decompressor;
+use crate::trace::format::{
+    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, FormatVersion, MAGIC, MAGIC_LEN, MARKER, TAIL_LEN,
+    VERSION, VersionMismatch, magic, opcode,
+};
+use crate::trace::index::{Chapter, Footer, Place, decode_chapters, decode_footer, decode_places};
+use crate::trace::record::{Counters, Event, Header};
+use crate::trace::wire::{Cursor, Malformed, len_u64, to_len};
+
+/// Decodes one segment.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    buffer: BytesMut,
+    /// File offset of the buffer's first byte.
+    offset: u64,
+    state: State,
+    decompressor: Decompressor,
+    /// CRC of the block before.
+    crc: u32,
+    /// Number of the zstd frame, and of the next blob, once known.
+    ordinal: u32,
+    next_blob: u64,
+    /// Whether the end magic was passed.
+    closed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Magic,
+    Blocks,
+    /// Looking for a block that begins a zstd frame, since this offset, for this reason.
+    Lost {
+        from: u64,
+        why: String,
+    },
+}
+
+/// What a decoder says.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It needs more bytes, or the file has ended.
+    More,
+    /// A block.
+    Block(Box<Batch>),
+    /// Bytes that can't be read.
+    Loss(Loss),
+}
+
+/// Bytes of a trace that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Loss {
+    /// The segment's number among the files of the trace, from 0.
+    pub segment: usize,
+    /// File offset of the first byte.
+    pub from: u64,
+    /// File offset after the last.
+    pub until: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// The records of a block.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Number of its zstd frame.
+    pub(crate) ordinal: u32,
+    /// Bytes before compression.
+    pub(crate) raw: u64,
+    /// Present when it begins a zstd frame.
+    pub(crate) start: Option<Start>,
+    pub(crate) header: Option<(FormatVersion, Header)>,
+    /// Events other than frames.
+    pub(crate) events: Vec<Event>,
+    /// Number of the first blob.
+    pub(crate) first_blob: u64,
+    pub(crate) blobs: Vec<Blob>,
+    pub(crate) pieces: Vec<Pieces>,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) counters: Option<Counters>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) chapters: Vec<Chapter>,
+    pub(crate) footer: Option<Footer>,
+    /// Records of opcodes that this program does not know.
+    pub(crate) unknown: u64,
+}
+
+/// Why a file is no trace that this program reads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReadable {
+    #[error("it is empty")]
+    Empty,
+    #[error("it does not begin like a trace")]
+    NotATrace,
+    #[error(
+        "its line ends were changed, as a transfer in text mode does: fetch it again in binary mode"
+    )]
+    TextMode,
+    #[error(transparent)]
+    Version(#[from] VersionMismatch),
+}
+
+// === impl Decoder ===
+
+impl Decoder {
+    /// Makes a decoder for a file from its beginning.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            buffer: BytesMut::new(),
+            offset: 0,
+            state: State::Magic,
+            decompressor: Decompressor::new()?,
+            crc: 0,
+            ordinal: 0,
+            next_blob: 0,
+            closed: false,
+        })
+    }
+
+    /// Makes a decoder for what follows `offset`, where a zstd frame begins.
+    pub(crate) fn at(offset: u64) -> std::io::Result<Self> {
+        Ok(Self { offset, state: State::Blocks, ..Self::new()? })
+    }
+
+    /// Takes the next bytes of the file.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Returns the offset up to which the file has been decoded.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Returns whether the end of a closed segment was passed.
+    pub(crate) fn closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Returns the next step; `at_end` says that no more bytes will come.
+    ///
+    /// # Errors
+    /// The file is no trace, or of another major version.
+    pub(crate) fn next(&mut self, at_end: bool) -> Result<Step, NotReadable> {
+        loop {
+            let step = match &self.state {
+                State::Magic => self.magic(at_end)?,
+                State::Blocks => self.block(at_end),
+                State::Lost { from, why } => {
+                    let (from, why) = (*from, why.clone());
+                    self.resync(from, why, at_end)
+                }
+            };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    fn magic(&mut self, at_end: bool) -> Result<Option<Step>, NotReadable> {
+        if self.buffer.len() < MAGIC_LEN {
+            if !at_end {
+                return Ok(Some(Step::More));
+            }
+            let len = self.buffer.len();
+            if len == 0 {
+                return Err(NotReadable::Empty);
+            }
+            if self.buffer[..] != magic(VERSION)[..len] {
+                return Err(NotReadable::NotATrace);
+            }
+            self.lose("the file ends in its first eight bytes");
+            return Ok(None);
+        }
+        let found = &self.buffer[..MAGIC_LEN];
+        if found[..MAGIC.len()] != MAGIC || !found[MAGIC.len()].is_ascii_digit() {
+            return Err(NotReadable::NotATrace);
+        }
+        let version = FormatVersion { major: found[MAGIC.len()] - b'0', minor: 0 };
+        if found[MAGIC.len() + 1..] != *b"\r\n" {
+            return Err(NotReadable::TextMode);
+        }
+        version.check_readable_by(VERSION)?;
+        self.advance(MAGIC_LEN);
+        self.state = State::Blocks;
+        Ok(None)
+    }
+
+    /// Decodes the block at the front.
+    fn block(&mut self, at_end: bool) -> Option<Step> {
+        if self.buffer.is_empty() {
+            return Some(Step::More);
+        }
+        if self.at_tail() {
+            if at_end {
+                self.advance(TAIL_LEN);
+                self.closed = true;
+            }
+            return Some(Step::More);
+        }
+        let Some(front) = self.buffer.first_chunk::<BLOCK_HEADER_LEN>() else {
+            return self.wait_or_lose(at_end, "the file ends in a block");
+        };
+        let header = match BlockHeader::parse(front) {
+            Ok(header) => header,
+            Err(why) => return self.lose(why.0),
+        };
+        let len = BLOCK_HEADER_LEN + header.stored as usize;
+        if self.buffer.len() < len {
+            return self.wait_or_lose(at_end, "the file ends in a block");
+        }
+        let payload = &self.buffer[BLOCK_HEADER_LEN..len];
+        if header.checksum(payload, self.crc) != header.crc {
+            return self.lose("a block's checksum does not match");
+        }
+        let Ok(raw) = self.decompress(header, len) else {
+            return self.lose("a block can't be decompressed");
+        };
+        match self.records(header, raw) {
+            Ok(batch) => {
+                self.crc = header.crc;
+                self.advance(len);
+                Some(Step::Block(Box::new(batch)))
+            }
+            Err(why) => self.lose(why.0),
+        }
+    }
+
+    fn decompress(&mut self, header: BlockHeader, len: usize) -> std::io::Result<Bytes> {
+        if header.starts {
+            self.decompressor.begin()?;
+        }
+        self.decompressor.block(&self.buffer[BLOCK_HEADER_LEN..len], header.raw as usize)
+    }
+
+    /// Reads the records of a block.
+    fn records(&mut self, header: BlockHeader, raw: Bytes) -> Result<Batch, Malformed> {
+        let mut batch = Batch { raw: u64::from(header.raw), ..Batch::default() };
+        let mut cursor = Cursor::new(raw);
+        let mut next_blob = self.next_blob;
+        let mut ordinal = self.ordinal;
+        while !cursor.is_empty() {
+            let code = cursor.u8()?;
+            let len = to_len(cursor.varint()?);
+            let payload = cursor.take(len)?;
+            match code {
+                opcode::START => {
+                    let start = Start::decode(payload)?;
+                    if !header.starts || start.offset != self.offset {
+                        return Err(Malformed("a block stands where it was not written"));
+                    }
+                    (next_blob, ordinal) = (start.first_blob, start.ordinal);
+                    batch.start = Some(start);
+                    batch.first_blob = next_blob;
+                }
+                opcode::HEADER => batch.header = Some(decode_header(&payload)?),
+                opcode::BLOBS => {
+                    batch.first_blob = next_blob;
+                    batch.blobs = decode_blobs(payload)?;
+                    next_blob = next_blob.saturating_add(len_u64(batch.blobs.len()));
+                }
+                opcode::PIECES => {
+                    let base = next_blob - len_u64(batch.blobs.len());
+                    batch.pieces.push(Pieces::decode(payload, base)?);
+                }
+                opcode::FRAMES => batch.runs.append(&mut decode_frames(payload)?),
+                opcode::COUNTERS => batch.counters = Some(decode_counters(&payload)?),
+                opcode::INDEX => batch.places.append(&mut decode_places(payload)?),
+                opcode::MAP => batch.chapters.append(&mut decode_chapters(payload)?),
+                opcode::FOOTER => batch.footer = Some(decode_footer(&payload)?),
+                _ => match decode_event(code, &payload)? {
+                    Some(event) => batch.events.push(event),
+                    None => batch.unknown += 1,
+                },
+            }
+        }
+        if header.starts && batch.start.is_none() {
+            return Err(Malformed("a zstd frame begins without saying where it is"));
+        }
+        (self.next_blob, self.ordinal) = (next_blob, ordinal);
+        batch.ordinal = ordinal;
+        Ok(batch)
+    }
+
+    /// Looks for the next block that begins a zstd frame.
+    fn resync(&mut self, from: u64, why: String, at_end: bool) -> Option<Step> {
+        loop {
+            let Some(at) = memmem::find(&self.buffer, &MARKER) else {
+                let keep = if at_end { 0 } else { MARKER.len() - 1 };
+                let skipped = self.buffer.len().saturating_sub(keep);
+                self.advance(skipped);
+                if !at_end {
+                    return Some(Step::More);
+                }
+                self.state = State::Blocks;
+                return Some(Step::Loss(Loss { segment: 0, from, until: self.offset, what: why }));
+            };
+            self.advance(at);
+            let front = self.buffer.first_chunk::<BLOCK_HEADER_LEN>();
+            if front.is_none() && !at_end {
+                return Some(Step::More);
+            }
+            let header = front.and_then(|front| BlockHeader::parse(front).ok());
+            if let Some(header) = header.filter(|header| header.starts) {
+                let len = BLOCK_HEADER_LEN + header.stored as usize;
+                if self.buffer.len() < len && !at_end {
+                    return Some(Step::More);
+                }
+                let payload = self.buffer.get(BLOCK_HEADER_LEN..len);
+                if payload.is_some_and(|payload| header.checksum(payload, 0) == header.crc) {
+                    self.state = State::Blocks;
+                    let loss = Loss { segment: 0, from, until: self.offset, what: why };
+                    return Some(Step::Loss(loss));
+                }
+            }
+            self.advance(1);
+        }
+    }
+
+    /// Whether what is there may be the tail of a closed segment, if nothing follows.
+    fn at_tail(&self) -> bool {
+        self.buffer.len() == TAIL_LEN && self.buffer.ends_with(&END_MAGIC)
+    }
+
+    fn wait_or_lose(&mut self, at_end: bool, why: &str) -> Option<Step> {
+        if at_end { self.lose(why) } else { Some(Step::More) }
+    }
+
+    /// Begins to look for the next block, beyond the front of this one.
+    fn lose(&mut self, why: &str) -> Option<Step> {
+        self.state = State::Lost { from: self.offset, why: why.to_owned() };
+        self.advance(1);
+        None
+    }
+
+    fn advance(&mut self, len: usize) {
+        let len = len.min(self.buffer.len());
+        self.buffer.advance(len);
+        self.offset += len_u64(len);
+    }
+}

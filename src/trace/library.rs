@@ -1,0 +1,220 @@
+//! Reads zstd frames of segments out of order, and remembers the last of them and of their blobs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::trace::assemble::{BlobSource, Part, parts};
+use crate::trace::columns::Blob;
+use crate::trace::decoder::{Decoder, Loss, Step};
+use crate::trace::open::SegmentInfo;
+use crate::trace::reader::TraceError;
+use crate::trace::record::ExchangeId;
+use crate::trace::wire::len_u64;
+
+/// The segments of a trace, by zstd frame and by blob.
+#[derive(Debug)]
+pub(crate) struct Library {
+    segments: Arc<[SegmentInfo]>,
+    chapters: Lru<(usize, u32), Arc<Loaded>>,
+    blobs: Lru<(usize, u64), Blob>,
+    /// Damage met so far.
+    pub(crate) losses: Vec<Loss>,
+}
+
+/// The blobs of one segment.
+pub(crate) struct Shelf<'a> {
+    pub(crate) library: &'a mut Library,
+    pub(crate) segment: usize,
+}
+
+/// A decoded zstd frame.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// What it holds of each exchange, in order.
+    pub(crate) exchanges: BTreeMap<ExchangeId, Vec<Part>>,
+    blobs: BTreeMap<u64, Blob>,
+    raw: u64,
+}
+
+/// What was used last, within a budget in bytes.
+#[derive(Debug)]
+struct Lru<K, V> {
+    entries: BTreeMap<K, (V, u64, u64)>,
+    uses: BTreeMap<u64, K>,
+    clock: u64,
+    held: u64,
+    budget: u64,
+}
+
+/// Bytes of decoded zstd frames that are kept.
+const CHAPTER_BUDGET: u64 = 24 << 20;
+/// Bytes of blobs that are kept.
+const BLOB_BUDGET: u64 = 24 << 20;
+/// Bytes that are read at once.
+const READ: usize = 256 << 10;
+
+// === impl Library ===
+
+impl Library {
+    pub(crate) fn new(segments: Arc<[SegmentInfo]>) -> Self {
+        Self {
+            segments,
+            chapters: Lru::new(CHAPTER_BUDGET),
+            blobs: Lru::new(BLOB_BUDGET),
+            losses: Vec::new(),
+        }
+    }
+
+    /// Keeps blobs that were met in passing.
+    pub(crate) fn keep(&mut self, segment: usize, first: u64, blobs: Vec<Blob>) {
+        for (id, blob) in (first..).zip(blobs) {
+            // A copy, since the original holds on to its whole block.
+            let blob = Blob { bytes: Bytes::copy_from_slice(&blob.bytes), ..blob };
+            let len = len_u64(blob.bytes.len());
+            self.blobs.put((segment, id), blob, len);
+        }
+    }
+
+    /// Returns zstd frame `ordinal` of a segment; an empty one when it is lost.
+    pub(crate) fn chapter(
+        &mut self,
+        segment: usize,
+        ordinal: u32,
+    ) -> Result<Arc<Loaded>, TraceError> {
+        if let Some(loaded) = self.chapters.get(&(segment, ordinal)) {
+            return Ok(loaded);
+        }
+        let info = &self.segments[segment];
+        let loaded = match info.chapters.binary_search_by_key(&ordinal, |chapter| chapter.0) {
+            Ok(idx) => {
+                let from = info.chapters[idx].1.offset;
+                let until = info.chapters.get(idx + 1).map_or(info.len, |next| next.1.offset);
+                let failed = |source| TraceError::Io { path: info.path.clone(), source };
+                let (loaded, loss) = load(info, from, until).map_err(failed)?;
+                if let Some(loss) = loss {
+                    let loss = Loss { segment, ..loss };
+                    if !self.losses.contains(&loss) {
+                        self.losses.push(loss);
+                    }
+                }
+                loaded
+            }
+            Err(_) => Loaded::default(),
+        };
+        let loaded = Arc::new(loaded);
+        self.chapters.put((segment, ordinal), Arc::clone(&loaded), loaded.raw.max(1));
+        Ok(loaded)
+    }
+
+    fn blob(&mut self, segment: usize, id: u64) -> Result<Option<Blob>, TraceError> {
+        if let Some(blob) = self.blobs.get(&(segment, id)) {
+            return Ok(Some(blob));
+        }
+        let chapters = &self.segments[segment].chapters;
+        let after = chapters.partition_point(|(_, chapter)| chapter.first_blob <= id);
+        let Some(idx) = after.checked_sub(1) else { return Ok(None) };
+        let ordinal = chapters[idx].0;
+        let loaded = self.chapter(segment, ordinal)?;
+        let Some(blob) = loaded.blobs.get(&id) else { return Ok(None) };
+        // What follows is likely to be wanted next, but a copy of it all may be more than fits.
+        self.keep(segment, id, vec![blob.clone()]);
+        Ok(Some(blob.clone()))
+    }
+}
+
+impl BlobSource for Shelf<'_> {
+    type Error = TraceError;
+
+    fn blob(&mut self, id: u64) -> Result<Option<Blob>, TraceError> {
+        self.library.blob(self.segment, id)
+    }
+}
+
+/// Decodes what lies between two offsets; stops at damage.
+fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option<Loss>)> {
+    let mut file = File::open(&info.path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut file = file.take(until.saturating_sub(from));
+    let mut decoder = Decoder::at(from)?;
+    let mut loaded = Loaded::default();
+    let mut buffer = vec![0; READ];
+    let mut at_end = false;
+    loop {
+        match decoder.next(at_end) {
+            Ok(Step::More) if at_end => return Ok((loaded, None)),
+            Ok(Step::More) => {
+                let read = file.read(&mut buffer)?;
+                decoder.push(&buffer[..read]);
+                at_end = read == 0;
+            }
+            Ok(Step::Block(batch)) => {
+                loaded.raw += batch.raw;
+                for (id, blob) in (batch.first_blob..).zip(&batch.blobs) {
+                    loaded.blobs.insert(id, blob.clone());
+                }
+                for part in parts(*batch) {
+                    if let Some(id) = part.exchange() {
+                        loaded.exchanges.entry(id).or_default().push(part);
+                    }
+                }
+            }
+            Ok(Step::Loss(loss)) => return Ok((loaded, Some(loss))),
+            Err(why) => return Err(io::Error::other(why)),
+        }
+    }
+}
+
+// === impl Lru ===
+
+impl<K: Ord + Clone, V: Clone> Lru<K, V> {
+    fn new(budget: u64) -> Self {
+        Self { entries: BTreeMap::new(), uses: BTreeMap::new(), clock: 0, held: 0, budget }
+    }
+
+    fn get(&mut self, key: &K) -> Option<V> {
+        let (value, _, used) = self.entries.get_mut(key)?;
+        self.uses.remove(used);
+        self.clock += 1;
+        *used = self.clock;
+        self.uses.insert(self.clock, key.clone());
+        Some(value.clone())
+    }
+
+    fn put(&mut self, key: K, value: V, len: u64) {
+        self.clock += 1;
+        if let Some((_, old, used)) = self.entries.insert(key.clone(), (value, len, self.clock)) {
+            self.uses.remove(&used);
+            self.held -= old;
+        }
+        self.uses.insert(self.clock, key);
+        self.held += len;
+        while self.held > self.budget && self.entries.len() > 1 {
+            let Some((_, oldest)) = self.uses.pop_first() else { break };
+            if let Some((_, len, _)) = self.entries.remove(&oldest) {
+                self.held -= len;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_used_goes_first_and_the_budget_holds() {
+        let mut lru = Lru::new(10);
+        for key in 0..5 {
+            lru.put(key, key, 2);
+        }
+        assert_eq!(lru.get(&0), Some(0));
+        lru.put(5, 5, 2);
+        assert_eq!((lru.get(&1), lru.get(&0), lru.held), (None, Some(0), 10));
+        lru.put(0, 7, 1);
+        assert_eq!((lru.get(&0), lru.held), (Some(7), 9));
+    }
+}

@@ -1,0 +1,266 @@
+//! Opens one file of a trace: by its index, or by reading all of it and rebuilding the index.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::clock::{Anchor, Nanos};
+use crate::trace::assemble::{Part, parts};
+use crate::trace::decoder::{Batch, Decoder, Loss, NotReadable, Step};
+use crate::trace::format::{END_MAGIC, FormatVersion, TAIL_LEN, VERSION};
+use crate::trace::index::{Chapter, Place, Totals};
+use crate::trace::reader::TraceError;
+use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Side};
+use crate::trace::wire::len_u64;
+
+/// One file of a trace.
+#[derive(Debug)]
+pub(crate) struct SegmentInfo {
+    pub(crate) path: PathBuf,
+    pub(crate) len: u64,
+    pub(crate) header: Header,
+    pub(crate) version: FormatVersion,
+    /// Its zstd frames by number.
+    pub(crate) chapters: Vec<(u32, Chapter)>,
+    /// Its exchanges by id.
+    pub(crate) places: Vec<Place>,
+    /// Whether it was closed properly.
+    pub(crate) closed: bool,
+    pub(crate) counters: Counters,
+    pub(crate) totals: Totals,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// What has been learned of a file so far.
+#[derive(Debug, Default)]
+struct Survey {
+    header: Option<(FormatVersion, Header)>,
+    places: BTreeMap<ExchangeId, Place>,
+    chapters: Vec<(u32, Chapter)>,
+    footer: bool,
+    closed: bool,
+    counters: Counters,
+    totals: Totals,
+    losses: Vec<Loss>,
+    gaps: Vec<Gap>,
+    blocks: u64,
+    until: u64,
+}
+
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Header,
+    Summary,
+    All,
+}
+
+/// Bytes that are read at once.
+const READ: usize = 256 << 10;
+
+// === impl SegmentInfo ===
+
+impl SegmentInfo {
+    /// Opens a file.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, TraceError> {
+        let failed = |source| TraceError::Io { path: path.clone(), source };
+        let mut file = File::open(&path).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        let mut survey = Survey::default();
+        if let Some(summary) = summary_offset(&mut file, len).map_err(failed)? {
+            survey.read(&path, &mut file, 0, Extent::Header)?;
+            survey.read(&path, &mut file, summary, Extent::Summary)?;
+            if survey.header.is_some() && survey.footer && survey.losses.is_empty() {
+                return survey.finish(path, len);
+            }
+            survey = Survey::default();
+        }
+        survey.read(&path, &mut file, 0, Extent::All)?;
+        survey.finish(path, len)
+    }
+}
+
+/// Returns where the summary of a closed segment starts, as its tail says.
+fn summary_offset(file: &mut File, len: u64) -> io::Result<Option<u64>> {
+    let tail_len = len_u64(TAIL_LEN);
+    if len < tail_len {
+        return Ok(None);
+    }
+    let mut tail = [0; TAIL_LEN];
+    file.seek(SeekFrom::Start(len - tail_len))?;
+    file.read_exact(&mut tail)?;
+    let [a, b, c, d, e, f, g, h, end @ ..] = tail;
+    let offset = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    Ok((end == END_MAGIC && offset < len).then_some(offset))
+}
+
+// === impl Survey ===
+
+impl Survey {
+    fn read(
+        &mut self,
+        path: &Path,
+        file: &mut File,
+        from: u64,
+        extent: Extent,
+    ) -> Result<(), TraceError> {
+        let failed = |source| TraceError::Io { path: path.to_owned(), source };
+        file.seek(SeekFrom::Start(from)).map_err(failed)?;
+        let mut decoder = match extent {
+            Extent::Summary => Decoder::at(from),
+            Extent::Header | Extent::All => Decoder::new(),
+        }
+        .map_err(failed)?;
+        let mut buffer = vec![0; READ];
+        let mut at_end = false;
+        loop {
+            match decoder.next(at_end) {
+                Ok(Step::More) if at_end => break,
+                Ok(Step::More) => {
+                    let read = file.read(&mut buffer).map_err(failed)?;
+                    decoder.push(&buffer[..read]);
+                    at_end = read == 0;
+                }
+                Ok(Step::Block(batch)) => {
+                    self.block(*batch, extent);
+                    if extent == Extent::Header {
+                        return Ok(());
+                    }
+                }
+                Ok(Step::Loss(loss)) => self.losses.push(loss),
+                Err(why) => return Err(not_readable(path, &why)),
+            }
+        }
+        self.closed = decoder.closed();
+        self.until = decoder.offset();
+        Ok(())
+    }
+
+    fn block(&mut self, mut batch: Batch, extent: Extent) {
+        self.blocks += 1;
+        if let Some(header) = batch.header.take() {
+            self.header.get_or_insert(header);
+        }
+        if let Some(counters) = batch.counters {
+            self.counters = counters;
+        }
+        if extent == Extent::Summary {
+            let places = std::mem::take(&mut batch.places);
+            self.places.extend(places.into_iter().map(|place| (place.id, place)));
+            self.chapters.extend((0..).zip(std::mem::take(&mut batch.chapters)));
+        }
+        if let Some(footer) = batch.footer {
+            self.footer = true;
+            self.counters = footer.counters;
+            self.totals = footer.totals;
+        } else if extent == Extent::All {
+            self.rebuild(batch);
+        }
+    }
+
+    /// Rebuilds what the summary would say of a block.
+    fn rebuild(&mut self, batch: Batch) {
+        let tick_ns = self.header.as_ref().map_or(DEFAULT_TICK_NS, |(_, header)| header.tick_ns);
+        if let Some(start) = batch.start {
+            let chapter = Chapter { offset: start.offset, first_blob: start.first_blob, raw: 0 };
+            self.chapters.push((start.ordinal, chapter));
+        }
+        if let Some((_, chapter)) = self.chapters.last_mut() {
+            chapter.raw += batch.raw;
+        }
+        let ordinal = batch.ordinal;
+        self.totals.raw_bytes += batch.raw;
+        self.totals.blobs += len_u64(batch.blobs.len());
+        self.totals.blob_bytes +=
+            batch.blobs.iter().map(|blob| len_u64(blob.bytes.len())).sum::<u64>();
+        for part in parts(batch) {
+            if let Part::Run(run) = &part {
+                self.totals.frames += len_u64(run.frames.len());
+                self.totals.body_bytes = run
+                    .frames
+                    .iter()
+                    .fold(self.totals.body_bytes, |sum, frame| sum.saturating_add(frame.len));
+            }
+            let at = part.at(tick_ns);
+            self.totals.until = self.totals.until.max(at.unwrap_or(Nanos::ZERO));
+            let Some(id) = part.exchange() else {
+                if let Part::Event(Event::Gap(gap)) = part {
+                    self.gaps.push(gap);
+                }
+                continue;
+            };
+            let until = self.totals.until;
+            let place = self.places.entry(id).or_insert_with(|| Place {
+                id,
+                at: at.unwrap_or(until),
+                end: None,
+                first: ordinal,
+                request_last: ordinal,
+                last: ordinal,
+            });
+            place.touch(ordinal, if part.is_request() { Side::Request } else { Side::Response });
+            match &part {
+                Part::Event(Event::Request(head)) => place.at = head.at,
+                Part::Event(Event::End(end)) => place.end = Some((end.at, end.outcome)),
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(mut self, path: PathBuf, len: u64) -> Result<SegmentInfo, TraceError> {
+        if self.blocks == 0 {
+            let why = format!(
+                "it ends or is damaged before its first block ({len} bytes): nothing is recorded in it"
+            );
+            return Err(TraceError::NotReadable { path, why });
+        }
+        if !self.closed {
+            let what = "the file was not closed: it is being written, or was cut; what came after is missing";
+            self.losses.push(Loss {
+                segment: 0,
+                from: self.until,
+                until: self.until,
+                what: what.to_owned(),
+            });
+        }
+        let (version, header) = self.header.unwrap_or_else(|| (VERSION, placeholder()));
+        self.totals.exchanges = len_u64(self.places.len());
+        Ok(SegmentInfo {
+            path,
+            len,
+            header,
+            version,
+            chapters: self.chapters,
+            places: self.places.into_values().collect(),
+            closed: self.closed,
+            counters: self.counters,
+            totals: self.totals,
+            losses: self.losses,
+            gaps: self.gaps,
+        })
+    }
+}
+
+/// What stands for a header that is lost: times count from an unknown origin.
+fn placeholder() -> Header {
+    Header {
+        trace: [0; 16],
+        segment: 0,
+        anchor: Anchor(0),
+        tick_ns: DEFAULT_TICK_NS,
+        tool: String::new(),
+        listen: String::new(),
+        upstreams: Vec::new(),
+        redacted: Vec::new(),
+        sampled_ppm: 1_000_000,
+    }
+}
+
+/// The tick that every writer so far has used.
+const DEFAULT_TICK_NS: u32 = 1_000;
+
+fn not_readable(path: &Path, why: &NotReadable) -> TraceError {
+    TraceError::NotReadable { path: path.to_owned(), why: why.to_string() }
+}

@@ -1,0 +1,333 @@
+//! Opens traces: a closed file, one that is being written or was cut (`.open`), or a folder of segments.
+//!
+//! A closed file is opened by its index. Any other is read through once, and the index is rebuilt. [`Trace::request`] and
+//! [`Trace::exchange`] read single exchanges and are quick in start order; [`Trace::scan`] reads everything once.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::Nanos;
+use crate::trace::assemble::{Assembler, Exchange, Part, Resolver, RunCursor};
+use crate::trace::decoder::Loss;
+use crate::trace::format::{FormatVersion, VERSION};
+use crate::trace::index::Totals;
+use crate::trace::library::{Library, Shelf};
+use crate::trace::open::SegmentInfo;
+use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Outcome};
+use crate::trace::scan::Scan;
+
+/// An opened trace.
+#[derive(Debug)]
+pub struct Trace {
+    segments: Arc<[SegmentInfo]>,
+    header: Header,
+    health: Health,
+    entries: Vec<Entry>,
+    library: Library,
+}
+
+/// What a trace says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Health {
+    /// Whether every segment was closed and nothing is known to be lost.
+    pub complete: bool,
+    /// Version of the format that it was written in.
+    #[serde(serialize_with = "as_text")]
+    pub version: FormatVersion,
+    /// The latest counters.
+    pub counters: Counters,
+    /// What is missing in the files, and where.
+    pub losses: Vec<Loss>,
+    /// What could not be recorded. Known only of traces that were cut; a scan gives them for any.
+    #[serde(skip)]
+    pub gaps: Vec<Gap>,
+    /// What the segments amount to; rebuilt ones count blocks, exchanges and frames.
+    #[serde(skip)]
+    pub totals: Totals,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// Where and when an exchange was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The exchange.
+    pub id: ExchangeId,
+    /// When its request head was read.
+    pub at: Nanos,
+    /// When it ended; none while open, or when that was lost.
+    pub end: Option<Nanos>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// The segments that hold something of it, as places in the list of segments: first and last.
+    segments: (u32, u32),
+}
+
+/// Why a trace could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The file system refused.
+    #[error("can't read {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Not a trace, or one of another version.
+    #[error("{path} can't be read as a trace: {why}")]
+    NotReadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// A folder without segments.
+    #[error("{path} holds no segments: expected files named *.trace")]
+    NoSegments {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Segments of different traces in one folder.
+    #[error(
+        "{path} belongs to another trace than the segments beside it: keep one trace in a folder"
+    )]
+    Mixed {
+        /// The first that does not fit.
+        path: PathBuf,
+    },
+}
+
+// === impl Trace ===
+
+impl Trace {
+    /// Opens a trace.
+    ///
+    /// # Errors
+    /// There is none, or no part of it can be read. Damage is no error: see [`Self::health`].
+    pub fn open(path: &Path) -> Result<Self, TraceError> {
+        let mut segments = Vec::new();
+        for path in segment_paths(path)? {
+            segments.push(SegmentInfo::open(path)?);
+        }
+        segments.sort_by_key(|segment| segment.header.segment);
+        let header = match segments.first() {
+            Some(first) => first.header.clone(),
+            None => return Err(TraceError::NoSegments { path: path.to_owned() }),
+        };
+        if let Some(other) = segments.iter().find(|segment| segment.header.trace != header.trace) {
+            return Err(TraceError::Mixed { path: other.path.clone() });
+        }
+        let health = health(&segments);
+        let entries = entries(&segments);
+        let segments: Arc<[SegmentInfo]> = segments.into();
+        let library = Library::new(Arc::clone(&segments));
+        Ok(Self { segments, header, health, entries, library })
+    }
+
+    /// Returns the header of the first segment.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Returns what is known of the trace's health without reading all of it.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Returns the exchanges in start order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Returns the paths of the segments, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.segments.iter().map(|segment| segment.path.as_path())
+    }
+
+    /// Reads the request of an exchange: head, body, trailers. None when it is not in the trace, or its head is lost.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn request(&mut self, id: ExchangeId) -> Result<Option<Exchange>, TraceError> {
+        self.read(id, Extent::Request)
+    }
+
+    /// Reads an exchange whole. None when it is not in the trace, or its request head is lost.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn exchange(&mut self, id: ExchangeId) -> Result<Option<Exchange>, TraceError> {
+        self.read(id, Extent::Whole)
+    }
+
+    /// Begins to read every event in file order, in flat memory. The scan has its own file handles and may move to
+    /// another thread.
+    ///
+    /// # Errors
+    /// A file can't be opened.
+    pub fn scan(&self) -> Result<Scan, TraceError> {
+        Scan::new(Arc::clone(&self.segments))
+    }
+
+    /// Returns the BLAKE3 of the files' bytes in order, in hex.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn digest(&self) -> Result<String, TraceError> {
+        let mut hasher = blake3::Hasher::new();
+        for segment in self.segments.iter() {
+            let failed = |source| TraceError::Io { path: segment.path.clone(), source };
+            let file = File::open(&segment.path).map_err(failed)?;
+            hasher.update_reader(file).map_err(failed)?;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    fn read(&mut self, id: ExchangeId, extent: Extent) -> Result<Option<Exchange>, TraceError> {
+        let Ok(idx) = self.entries.binary_search_by_key(&id, |entry| entry.id) else {
+            return Ok(None);
+        };
+        let (first, last) = self.entries[idx].segments;
+        let mut assembler = Assembler::default();
+        for segment in first as usize..=last as usize {
+            let info = &self.segments[segment];
+            let Ok(idx) = info.places.binary_search_by_key(&id, |place| place.id) else { continue };
+            let place = info.places[idx];
+            let until = match extent {
+                Extent::Request => place.request_last,
+                Extent::Whole => place.last,
+            };
+            let mut resolver = Resolver::new(info.header.tick_ns, false);
+            for ordinal in place.first..=until {
+                let chapter = self.library.chapter(segment, ordinal)?;
+                for part in chapter.exchanges.get(&id).into_iter().flatten() {
+                    if extent == Extent::Request && !part.is_request() {
+                        continue;
+                    }
+                    let mut shelf = Shelf { library: &mut self.library, segment };
+                    let ended = hand_out(part, &mut resolver, &mut shelf, &mut assembler)?;
+                    if let Some(exchange) = ended {
+                        self.note_losses();
+                        return Ok(Some(exchange));
+                    }
+                }
+            }
+        }
+        self.note_losses();
+        Ok(assembler.finish().pop())
+    }
+
+    /// Takes over damage that was met while reading.
+    fn note_losses(&mut self) {
+        for loss in self.library.losses.drain(..) {
+            self.health.complete = false;
+            if !self.health.losses.contains(&loss) {
+                self.health.losses.push(loss);
+            }
+        }
+    }
+}
+
+fn as_text<S: serde::Serializer>(version: &FormatVersion, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(version)
+}
+
+/// How much of an exchange is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Request,
+    Whole,
+}
+
+/// Hands one part of an exchange to the assembler.
+fn hand_out(
+    part: &Part,
+    resolver: &mut Resolver,
+    shelf: &mut Shelf<'_>,
+    assembler: &mut Assembler,
+) -> Result<Option<Exchange>, TraceError> {
+    match part {
+        Part::Event(event) => return Ok(assembler.push(event.clone())),
+        Part::Pieces(pieces) => resolver.pieces(pieces.clone()),
+        Part::Run(run) => {
+            let mut cursor = RunCursor::new(run.clone());
+            while let Some(frame) = resolver.frame(&mut cursor, shelf)? {
+                assembler.push(Event::Frame(frame));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the files of a trace.
+fn segment_paths(path: &Path) -> Result<Vec<PathBuf>, TraceError> {
+    let failed = |source| TraceError::Io { path: path.to_owned(), source };
+    if !fs::metadata(path).map_err(failed)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".trace") || name.ends_with(".trace.open") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn health(segments: &[SegmentInfo]) -> Health {
+    let mut health = Health {
+        complete: true,
+        version: VERSION,
+        counters: Counters::default(),
+        losses: Vec::new(),
+        gaps: Vec::new(),
+        totals: Totals::default(),
+        bytes: 0,
+    };
+    for (idx, segment) in segments.iter().enumerate() {
+        health.complete &= segment.closed && segment.losses.is_empty();
+        health.version = segment.version;
+        health.counters = segment.counters;
+        health
+            .losses
+            .extend(segment.losses.iter().map(|loss| Loss { segment: idx, ..loss.clone() }));
+        health.gaps.extend(&segment.gaps);
+        health.totals.add(&segment.totals);
+        health.bytes += segment.len;
+    }
+    health
+}
+
+/// Joins the segments' places into one list in start order.
+fn entries(segments: &[SegmentInfo]) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for (idx, segment) in (0_u32..).zip(segments) {
+        entries.extend(segment.places.iter().map(|place| Entry {
+            id: place.id,
+            at: place.at,
+            end: place.end.map(|end| end.0),
+            outcome: place.end.map(|end| end.1),
+            segments: (idx, idx),
+        }));
+    }
+    entries.sort_by_key(|entry| (entry.id, entry.segments));
+    entries.dedup_by(|later, first| {
+        let same = later.id == first.id;
+        if same {
+            first.end = first.end.or(later.end);
+            first.outcome = first.outcome.or(later.outcome);
+            first.segments.1 = later.segments.1;
+        }
+        same
+    });
+    entries
+}

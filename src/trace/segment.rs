@@ -1,0 +1,392 @@
+//! An open segment: events in, blocks out.
+//!
+//! Each block holds, of each exchange, the records and frames that came since the block before. A frame whose bytes go to
+//! pieces follows when all its bytes are in blobs, in the same block or later, and always before its side's trailers and
+//! the exchange's end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock::Nanos;
+use crate::trace::blobs::{BlobTable, Lookup};
+use crate::trace::block::{BlockBuilder, PiecePlace, put_record};
+use crate::trace::codec::encode_event;
+use crate::trace::columns::{Stamp, stamp};
+use crate::trace::compress::Then;
+use crate::trace::format::{MAX_RECORD, opcode};
+use crate::trace::index::{
+    Footer, INDEX_CHUNK, Place, Totals, encode_chapters, encode_footer, encode_places,
+};
+use crate::trace::record::{Counters, Event, ExchangeId, Frame, Header, Side};
+use crate::trace::sink::Sink;
+use crate::trace::split::Splitter;
+use crate::trace::wire::len_u64;
+use crate::trace::writer::{Refused, SyncPolicy, WriterOptions};
+
+/// An open segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) sink: Sink,
+    options: WriterOptions,
+    tick_ns: u32,
+    store: Store,
+    open: BTreeMap<ExchangeId, Open>,
+    closed: Vec<Place>,
+    totals: Totals,
+}
+
+/// The block being filled, and the blobs that the segment holds.
+#[derive(Debug)]
+struct Store {
+    block: BlockBuilder,
+    blobs: BlobTable,
+    blob_bytes: u64,
+}
+
+/// An exchange that has not ended.
+#[derive(Debug)]
+struct Open {
+    place: Place,
+    request: Body,
+    response: Body,
+}
+
+/// One side's body so far.
+#[derive(Debug, Default)]
+struct Body {
+    /// Bytes that came.
+    len: u64,
+    /// The frames that are being cut into pieces.
+    stretch: Option<Box<Stretch>>,
+}
+
+/// Consecutive frames of a body whose bytes go to pieces.
+#[derive(Debug)]
+struct Stretch {
+    /// Where the next piece goes: the bytes before are in blobs.
+    place: PiecePlace,
+    splitter: Splitter,
+    hasher: blake3::Hasher,
+    /// Frames whose bytes are not all in blobs yet, with the offset at which they start.
+    waiting: VecDeque<(Stamp, u64)>,
+    /// When the oldest byte that is not in a blob came.
+    since: Option<Nanos>,
+}
+
+/// Response frames of at least this many bytes go to pieces, as all request frames do.
+const LARGE_FRAME: usize = 4 << 10;
+/// Bytes that have waited this long for a cut are cut at a flush: with [`FLUSH_EVERY`] none is older than 200 ms.
+///
+/// [`FLUSH_EVERY`]: crate::trace::FLUSH_EVERY
+const MAX_WAIT: Duration = Duration::from_millis(40);
+/// Bytes of a large frame that are cut at once, so that blocks stay small.
+const PART: usize = 64 << 10;
+
+// === impl Segment ===
+
+impl Segment {
+    pub(crate) fn new(sink: Sink, header: &Header, options: WriterOptions) -> Self {
+        Self {
+            sink,
+            options,
+            tick_ns: header.tick_ns,
+            store: Store {
+                block: BlockBuilder::default(),
+                blobs: BlobTable::new(options.blob_entries),
+                blob_bytes: 0,
+            },
+            open: BTreeMap::new(),
+            closed: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes an event; `counters` already count it.
+    pub(crate) fn append(&mut self, event: Event, counters: &Counters) -> Result<(), Refused> {
+        match event {
+            Event::Frame(frame) => self.frame(&frame, counters)?,
+            event => self.record(&event)?,
+        }
+        self.cut_if_full(counters)?;
+        Ok(())
+    }
+
+    /// Writes everything that has waited long enough.
+    pub(crate) fn flush(&mut self, now: Nanos, counters: &Counters) -> io::Result<()> {
+        let ordinal = self.sink.ordinal();
+        for open in self.open.values_mut() {
+            for body in [&mut open.request, &mut open.response] {
+                let Some(stretch) = &mut body.stretch else { continue };
+                if stretch.since.is_some_and(|since| now.since(since) >= MAX_WAIT) {
+                    stretch.cut(&mut self.store);
+                    open.place.touch(ordinal, stretch.place.side);
+                }
+            }
+        }
+        self.cut_block(counters)?;
+        if self.options.sync == SyncPolicy::Flush {
+            self.sink.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything, the summary and the tail, and renames the file.
+    pub(crate) fn finish(&mut self, path: &Path, counters: &Counters) -> io::Result<Totals> {
+        self.flush(Nanos(u64::MAX), counters)?;
+        let open = std::mem::take(&mut self.open);
+        self.closed.extend(open.into_values().map(|open| open.place));
+        self.closed.sort_unstable_by_key(|place| place.id);
+        self.totals.exchanges = len_u64(self.closed.len());
+        self.totals.blobs = self.store.blobs.next();
+        self.totals.blob_bytes = self.store.blob_bytes;
+        self.totals.raw_bytes = self.sink.chapters().iter().map(|chapter| chapter.raw).sum();
+        self.totals.hurried_bytes = self.sink.hurried_bytes();
+        self.write_summary(counters)?;
+        if self.options.sync != SyncPolicy::Never {
+            self.sink.sync()?;
+        }
+        self.sink.rename(path)?;
+        Ok(self.totals)
+    }
+
+    fn write_summary(&mut self, counters: &Counters) -> io::Result<()> {
+        let mut records = Vec::new();
+        let mut payload = Vec::new();
+        encode_chapters(self.sink.chapters(), &mut payload);
+        put_record(&mut records, opcode::MAP, &payload);
+        let mut blocks = vec![records];
+        for places in self.closed.chunks(INDEX_CHUNK) {
+            payload.clear();
+            encode_places(places, &mut payload);
+            let mut records = Vec::new();
+            put_record(&mut records, opcode::INDEX, &payload);
+            blocks.push(records);
+        }
+        let mut records = Vec::new();
+        let footer = Footer { totals: self.totals, counters: *counters };
+        put_record(&mut records, opcode::FOOTER, &encode_footer(&footer));
+        blocks.push(records);
+        self.sink.break_frame();
+        let summary = self.sink.offset();
+        let next_blob = self.store.blobs.next();
+        for records in blocks {
+            let mut raw = Vec::new();
+            if let Some(start) = self.sink.start(next_blob) {
+                put_record(&mut raw, opcode::START, &start.encode());
+            }
+            raw.extend_from_slice(&records);
+            self.sink.write_block(&raw, next_blob, Then::GoOn, &self.options)?;
+        }
+        self.sink.write_tail(summary)
+    }
+
+    fn frame(&mut self, frame: &Frame, counters: &Counters) -> io::Result<()> {
+        self.totals.frames += 1;
+        self.totals.body_bytes += len_u64(frame.data.len());
+        self.totals.until = self.totals.until.max(frame.accepted).max(frame.at);
+        let stamp = stamp(frame, self.tick_ns);
+        let large = frame.side == Side::Request || frame.data.len() >= LARGE_FRAME;
+        let ordinal = self.sink.ordinal();
+        let open = Self::open(&mut self.open, frame.exchange, frame.at, ordinal);
+        open.place.touch(ordinal, frame.side);
+        let body = open.body(frame.side);
+        let offset = body.len;
+        body.len += stamp.len;
+        if !large {
+            body.end_stretch(&mut self.store);
+            self.store.block.frame_inline(frame.exchange, frame.side, stamp, frame.data.clone());
+            return Ok(());
+        }
+        let stretch = body
+            .stretch
+            .get_or_insert_with(|| Box::new(Stretch::new(frame.exchange, frame.side, offset)));
+        stretch.waiting.push_back((stamp, offset));
+        let mut parts = frame.data.chunks(PART);
+        if let Some(part) = parts.next() {
+            stretch.push(part, frame.at, &mut self.store);
+        } else {
+            stretch.release(&mut self.store);
+        }
+        for part in parts {
+            self.cut_if_full(counters)?;
+            let ordinal = self.sink.ordinal();
+            let open = Self::open(&mut self.open, frame.exchange, frame.at, ordinal);
+            open.place.touch(ordinal, frame.side);
+            if let Some(stretch) = &mut open.body(frame.side).stretch {
+                stretch.push(part, frame.at, &mut self.store);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an event other than a frame.
+    fn record(&mut self, event: &Event) -> Result<(), Refused> {
+        let Some((opcode, payload)) = encode_event(event) else { return Ok(()) };
+        if payload.len() > MAX_RECORD {
+            return Err(Refused::TooLarge { bytes: payload.len(), limit: MAX_RECORD });
+        }
+        let (at, side) = match event {
+            Event::Request(head) => (head.at, Some(Side::Request)),
+            Event::Trailers(trailers) => (trailers.at, Some(trailers.side)),
+            Event::Link(link) => (link.at, None),
+            Event::Interim(interim) => (interim.at, None),
+            Event::Response(head) => (head.at, None),
+            Event::End(end) => (end.at, None),
+            Event::Gap(gap) => (gap.until, None),
+            Event::Frame(_) => return Ok(()),
+        };
+        self.totals.until = self.totals.until.max(at);
+        if let Some(exchange) = event.exchange() {
+            let ordinal = self.sink.ordinal();
+            let open = Self::open(&mut self.open, exchange, at, ordinal);
+            open.place.touch(ordinal, side.unwrap_or(Side::Response));
+            match event {
+                Event::Trailers(trailers) => open.body(trailers.side).end_stretch(&mut self.store),
+                Event::End(end) => {
+                    open.place.end = Some((end.at, end.outcome));
+                    if open.request.stretch.is_some() {
+                        open.place.touch(ordinal, Side::Request);
+                    }
+                    open.request.end_stretch(&mut self.store);
+                    open.response.end_stretch(&mut self.store);
+                    let place = open.place;
+                    self.open.remove(&exchange);
+                    self.closed.push(place);
+                }
+                _ => {}
+            }
+        }
+        self.store.block.record(opcode, &payload);
+        Ok(())
+    }
+
+    fn open(
+        open: &mut BTreeMap<ExchangeId, Open>,
+        id: ExchangeId,
+        at: Nanos,
+        ordinal: u32,
+    ) -> &mut Open {
+        open.entry(id).or_insert_with(|| Open {
+            place: Place {
+                id,
+                at,
+                end: None,
+                first: ordinal,
+                request_last: ordinal,
+                last: ordinal,
+            },
+            request: Body::default(),
+            response: Body::default(),
+        })
+    }
+
+    fn cut_if_full(&mut self, counters: &Counters) -> io::Result<()> {
+        if self.store.block.len() >= self.options.block_bytes {
+            self.cut_block(counters)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the block, unless there is nothing in it.
+    fn cut_block(&mut self, counters: &Counters) -> io::Result<()> {
+        if self.store.block.is_empty() {
+            return Ok(());
+        }
+        let next_blob = self.store.blobs.next();
+        let first_blob = next_blob - self.store.block.blobs();
+        let raw = self.store.block.build(self.sink.start(first_blob), next_blob, counters);
+        self.sink.write_block(&raw, first_blob, Then::GoOn, &self.options)
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn body(&mut self, side: Side) -> &mut Body {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+}
+
+// === impl Body ===
+
+impl Body {
+    /// Cuts what waits, and ends the stretch with its digest.
+    fn end_stretch(&mut self, store: &mut Store) {
+        if let Some(mut stretch) = self.stretch.take() {
+            stretch.cut(store);
+            let mut digest = [0; 8];
+            digest.copy_from_slice(&stretch.hasher.finalize().as_bytes()[..8]);
+            store.block.end_pieces(stretch.place, digest);
+        }
+    }
+}
+
+// === impl Stretch ===
+
+impl Stretch {
+    fn new(exchange: ExchangeId, side: Side, start: u64) -> Self {
+        Self {
+            place: PiecePlace { exchange, side, start, offset: start },
+            splitter: Splitter::new(),
+            hasher: blake3::Hasher::new(),
+            waiting: VecDeque::new(),
+            since: None,
+        }
+    }
+
+    /// Takes the next bytes.
+    fn push(&mut self, data: &[u8], at: Nanos, store: &mut Store) {
+        self.hasher.update(data);
+        let before = self.place.offset;
+        let place = &mut self.place;
+        self.splitter.push(data, &mut |base64, bytes| store.piece(place, base64, bytes));
+        if self.place.offset > before {
+            self.since = None;
+        }
+        // All of the part may be in blobs by now; then a later cut finds nothing to do.
+        self.since.get_or_insert(at);
+        self.release(store);
+    }
+
+    /// Puts every byte that came into a blob.
+    fn cut(&mut self, store: &mut Store) {
+        let place = &mut self.place;
+        self.splitter.cut(&mut |base64, bytes| store.piece(place, base64, bytes));
+        self.since = None;
+        self.release(store);
+    }
+
+    /// Hands on the frames whose bytes are all in blobs.
+    fn release(&mut self, store: &mut Store) {
+        while let Some(&(stamp, offset)) = self.waiting.front() {
+            if offset + stamp.len > self.place.offset {
+                break;
+            }
+            self.waiting.pop_front();
+            store.block.frame_in_pieces(self.place.exchange, self.place.side, stamp, offset);
+        }
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Stores a piece of a body, or finds it stored.
+    fn piece(&mut self, place: &mut PiecePlace, base64: bool, bytes: &[u8]) {
+        let id = match self.blobs.lookup(base64, bytes) {
+            Lookup::Known(id) => id,
+            Lookup::New(id) => {
+                self.block.blob(base64, bytes);
+                self.blob_bytes += len_u64(bytes.len());
+                id
+            }
+        };
+        self.block.piece(*place, id);
+        place.offset += if base64 { len_u64(bytes.len() / 3 * 4) } else { len_u64(bytes.len()) };
+    }
+}

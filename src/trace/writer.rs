@@ -1,0 +1,297 @@
+//! Writes one segment of a trace.
+//!
+//! Events go in with [`Writer::append`], in the order in which they happened. They are on their way to the disk after the
+//! next [`Writer::flush`], which the caller makes each [`FLUSH_EVERY`]; a full block goes on its own. The file has
+//! the name `PATH.open` until [`Writer::finish`] has written the index and renames it.
+//!
+//! After an error every further call returns the same error: what is on disk by then ends with a whole block and stays
+//! readable. A writer that is dropped unfinished writes what it holds and leaves the `.open` file, which reads like one
+//! that was cut.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock::Nanos;
+use crate::trace::index::Totals;
+use crate::trace::record::{Counters, Event, Header};
+use crate::trace::segment::Segment;
+use crate::trace::sink::Sink;
+
+/// Writes one segment.
+#[derive(Debug)]
+pub struct Writer {
+    state: State,
+    path: PathBuf,
+    counters: Counters,
+    written: u64,
+}
+
+/// How a segment is written. The defaults are what was measured best.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterOptions {
+    /// zstd level while the writer keeps up.
+    pub level: i32,
+    /// Bytes before compression after which a new zstd frame begins: what damage costs, and what random access reads.
+    pub frame_bytes: u64,
+    /// Bytes before compression after which a block is written without waiting for a flush.
+    pub block_bytes: usize,
+    /// Pieces of bodies that are remembered, to be stored once.
+    pub blob_entries: usize,
+    /// When the disk is waited for.
+    pub sync: SyncPolicy,
+    /// Counters to go on from: those at the end of the segment before.
+    pub counters: Counters,
+}
+
+/// When the disk is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Never: a crash of the process loses nothing that was flushed, a crash of the machine may.
+    Never,
+    /// When the segment is finished.
+    #[default]
+    Finish,
+    /// At each flush.
+    Flush,
+}
+
+/// How far the writer is behind, as its caller sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// It keeps up.
+    #[default]
+    None,
+    /// The queue before it grows.
+    Some,
+    /// The queue before it is about to be full.
+    High,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Where the segment is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// What it holds.
+    pub totals: Totals,
+    /// The counters at its end.
+    pub counters: Counters,
+}
+
+/// Why a segment could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Something of that name is there.
+    #[error("{path} exists already: choose another name, or move it away")]
+    Exists {
+        /// The name.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("can't write {path} at byte {offset}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that had been written.
+        offset: u64,
+        /// The cause.
+        source: io::Error,
+    },
+    /// An event is too large for the format.
+    #[error(
+        "an event of {bytes} bytes is larger than the {limit} that a trace can hold: it was left out"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// An earlier error made the writer stop.
+    #[error("the writer of {path} had stopped: {cause}")]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+        /// The earlier error.
+        cause: String,
+    },
+}
+
+/// Why a step failed, before the writer adds where.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Io(io::Error),
+    TooLarge { bytes: usize, limit: usize },
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Box<Segment>),
+    Finished,
+    Failed(String),
+}
+
+/// How often the caller flushes: what is older than 200 ms is then on its way to the disk, whatever ends the process.
+pub const FLUSH_EVERY: Duration = Duration::from_millis(150);
+
+/// Returns the name of the segment at `path` while it is being written.
+#[must_use]
+pub fn open_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".open");
+    name.into()
+}
+
+// === impl WriterOptions ===
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            level: 9,
+            frame_bytes: 4 << 20,
+            block_bytes: 256 << 10,
+            blob_entries: 1 << 18,
+            sync: SyncPolicy::default(),
+            counters: Counters::default(),
+        }
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Begins the segment `path` under its in-progress name, [`open_path`].
+    ///
+    /// # Errors
+    /// Either name is taken, or the file can't be made.
+    pub fn create(path: &Path, header: Header, options: WriterOptions) -> Result<Self, WriteError> {
+        if path.exists() {
+            return Err(WriteError::Exists { path: path.to_owned() });
+        }
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                WriteError::Exists { path: open_path(path) }
+            } else {
+                WriteError::Io { path: open_path(path), offset: 0, source }
+            }
+        };
+        let mut sink = Sink::create(open_path(path)).map_err(failed)?;
+        sink.write_header(&header, &options).map_err(failed)?;
+        let written = sink.offset();
+        Ok(Self {
+            state: State::Open(Box::new(Segment::new(sink, &header, options))),
+            path: path.to_owned(),
+            counters: options.counters,
+            written,
+        })
+    }
+
+    /// Takes an event; it is on its way to the disk after the next [`Self::flush`].
+    ///
+    /// # Errors
+    /// The disk refused, now or before; or the event is too large, then it alone is left out.
+    pub fn append(&mut self, event: Event) -> Result<(), WriteError> {
+        let counters = self.counters;
+        let mut after = counters;
+        after.count(&event);
+        self.step(|segment| segment.append(event, &after))?;
+        self.counters = after;
+        Ok(())
+    }
+
+    /// Hands everything to the file system. What then survives depends on [`SyncPolicy`].
+    ///
+    /// # Errors
+    /// The disk refused, now or before.
+    pub fn flush(&mut self, now: Nanos) -> Result<(), WriteError> {
+        let counters = self.counters;
+        self.step(|segment| segment.flush(now, &counters).map_err(Refused::Io))
+    }
+
+    /// Tells how far the writer is behind: it compresses less from the next zstd frame on.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        if let State::Open(segment) = &mut self.state {
+            segment.sink.set_pressure(pressure);
+        }
+    }
+
+    /// Returns the counters as they would be written now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Returns the bytes in the file.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes what is held, the index and the footer, and gives the segment its name.
+    ///
+    /// # Errors
+    /// The disk refused, now or before; the `.open` file stays.
+    pub fn finish(mut self) -> Result<Summary, WriteError> {
+        let counters = self.counters;
+        let path = self.path.clone();
+        let mut totals = Totals::default();
+        self.step(|segment| {
+            totals = segment.finish(&path, &counters).map_err(Refused::Io)?;
+            Ok(())
+        })?;
+        self.state = State::Finished;
+        Ok(Summary { path, bytes: self.written, totals, counters })
+    }
+
+    /// Does one thing with the open segment; its first error is the last thing that happens to it.
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut Segment) -> Result<(), Refused>,
+    ) -> Result<(), WriteError> {
+        let segment = match &mut self.state {
+            State::Open(segment) => segment,
+            State::Finished => return Err(self.stopped("it was finished".to_owned())),
+            State::Failed(cause) => {
+                let cause = cause.clone();
+                return Err(self.stopped(cause));
+            }
+        };
+        let result = step(segment);
+        self.written = segment.sink.offset();
+        match result {
+            Ok(()) => Ok(()),
+            Err(Refused::TooLarge { bytes, limit }) => Err(WriteError::TooLarge { bytes, limit }),
+            Err(Refused::Io(source)) => {
+                segment.sink.drop_torn_block();
+                self.state = State::Failed(source.to_string());
+                Err(WriteError::Io { path: open_path(&self.path), offset: self.written, source })
+            }
+        }
+    }
+
+    fn stopped(&self, cause: String) -> WriteError {
+        WriteError::Stopped { path: open_path(&self.path), cause }
+    }
+}
+
+impl Drop for Writer {
+    /// Writes what is held; the file keeps its in-progress name and has no index. An error has nowhere to go.
+    fn drop(&mut self) {
+        let counters = self.counters;
+        if matches!(self.state, State::Open(_)) {
+            let _unheard =
+                self.step(|segment| segment.flush(Nanos(u64::MAX), &counters).map_err(Refused::Io));
+        }
+    }
+}
+
+// === impl Refused ===
+
+impl From<io::Error> for Refused {
+    fn from(source: io::Error) -> Self {
+        Self::Io(source)
+    }
+}
