@@ -125,11 +125,17 @@ impl ResponseReader {
                 }
                 match self.expected.dialect {
                     Dialect::OpenAi => facts.ended = self.answer.is_done(),
-                    Dialect::Generic => self.content = self.bytes,
+                    Dialect::Generic => self.time_whole(),
                 }
             }
-            Reading::Whole(body) => self.read_whole(&body),
-            Reading::Opaque => self.time_whole(),
+            Reading::Whole(body) => {
+                self.events = 1;
+                self.read_whole(&body);
+            }
+            Reading::Opaque => {
+                self.events = 1;
+                self.time_whole();
+            }
         }
         facts.events = self.events;
         facts.content_events = self.content_events;
@@ -214,7 +220,6 @@ impl ResponseReader {
     }
 
     fn read_whole(&mut self, body: &[u8]) {
-        self.events = 1;
         let Expected { dialect, operation, standing, .. } = self.expected;
         let read = self.answer.object(body, standing);
         if standing == Standing::Error || self.answer.is_error() {
@@ -234,7 +239,6 @@ impl ResponseReader {
 
     /// Takes a body that is not understood for content from its first byte to its last.
     fn time_whole(&mut self) {
-        self.events = 1;
         if self.expected.standing == Standing::Answer {
             self.content = self.bytes;
             self.answered = self.bytes;

@@ -333,6 +333,7 @@ fn an_unknown_api_is_timed_by_its_frames() {
         .read([&b"event: message_start\ndata: {}\n\n"[..], b"data: {}\n\ndata: {}\n\n"], true);
     assert_eq!((facts.events, facts.content_events, facts.ended), (3, 0, true));
     assert_eq!((facts.first_content_frame, facts.last_content_frame), (Some(0), Some(1)));
+    assert_eq!(facts.first_answer_frame, Some(0));
     assert_eq!(frames[1].events, 2);
     let native = Case { target: "/api/generate", content_type: "application/x-ndjson", ..STREAM };
     let facts = native.whole(b"{\"response\":\"a\"}\n{\"response\":\"b\"}\n");
