@@ -1,7 +1,46 @@
-//! replay
+//! Replay: a trace goes out again, on time, against any target, and each exchange is measured.
+//!
+//! ```text
+//! trace -> survey -> plan                                     before the run: what is due when
+//! trace -> feeder -> pacer -> call -> ledger -> row           the run: made ready, released, sent, written
+//!                      \-> verdict                             after it: whether it can be trusted
+//! ```
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out ([`filter`]) |
+//! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes |
+//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place |
+//! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
+//! | [`pacer`] | one thread that releases each when it is due |
+//! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
+//! | [`route`] | the targets in turn, their connections opened ahead |
+//! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
+//! | [`verdict`] | every doubt about the measurement, as a sentence |
+//! | [`run`] | the threads of it all; [`progress`] says how far they are |
+//!
+//! What must hold: due times are absolute and fixed before the run; a release never waits for the disk; what is sent is the
+//! same bytes in the same order, proved by the digest; lateness, our own error, is in every row; a failed request is a row.
+//!
+//! A schedule is data, and there is one dispatcher: another clock (a closed loop, sessions) is another source of due times.
+
 pub mod arrival;
+pub mod call;
+pub mod feeder;
 pub mod filter;
+pub mod known;
+pub mod ledger;
+pub mod outgoing;
+pub mod pacer;
 pub mod plan;
+mod priority;
+pub mod progress;
 pub mod quantile;
 pub mod rewrite;
+pub mod route;
+pub mod row;
+pub mod run;
 pub mod splice;
+pub mod summary;
+pub mod survey;
+pub mod verdict;

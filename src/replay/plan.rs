@@ -85,6 +85,8 @@ pub struct Totals {
     pub last: Nanos,
     /// Most releases due in any one second (a window that begins with a release).
     pub peak_per_second: u64,
+    /// Most releases due within any [`INSTANT`].
+    pub peak_per_instant: u64,
     /// Releases due at the same nanosecond as the one before.
     pub ties: u64,
     /// Median time from one release to the next, none with fewer than two. Bucketed: within 1 %.
@@ -96,6 +98,12 @@ enum Dues {
     Constant { mean: f64, sent: u64 },
     Random { gaps: Box<Gaps>, mean: f64, at: Option<f64> },
     Recorded { speed: f64 },
+}
+
+/// The due times of a stretch of the plan, to count them.
+struct Window {
+    length: u64,
+    dues: VecDeque<u64>,
 }
 
 /// Why there is no plan.
@@ -128,6 +136,8 @@ pub enum PlanError {
 
 /// From round to round when all exchanges of a round start at the same time.
 pub const LONE_PERIOD: Duration = Duration::from_secs(1);
+/// A stretch within which connections are not opened quickly enough: what it releases needs spare ones.
+pub const INSTANT: Duration = Duration::from_millis(20);
 /// The longest plan.
 const MAX_DAYS: u64 = 3_650;
 const MAX_NS: f64 = (MAX_DAYS * 86_400) as f64 * 1e9;
@@ -215,7 +225,8 @@ impl Plan {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        let mut window = VecDeque::new();
+        let mut second = Window::of(Duration::from_secs(1));
+        let mut instant = Window::of(INSTANT);
         let mut gaps = Histogram::default();
         for release in self.releases() {
             if totals.releases == 0 {
@@ -227,11 +238,8 @@ impl Plan {
             }
             totals.last = release.due;
             totals.releases += 1;
-            window.push_back(release.due.0);
-            while window.front().is_some_and(|front| release.due.0 - front >= 1_000_000_000) {
-                window.pop_front();
-            }
-            totals.peak_per_second = totals.peak_per_second.max(window.len() as u64);
+            totals.peak_per_second = totals.peak_per_second.max(second.add(release.due));
+            totals.peak_per_instant = totals.peak_per_instant.max(instant.add(release.due));
         }
         totals.median_gap = gaps.quantile(0.5).map(Duration::from_nanos);
         totals
@@ -299,6 +307,23 @@ impl Dues {
                 to_ns(due)
             }
         }
+    }
+}
+
+// === impl Window ===
+
+impl Window {
+    fn of(length: Duration) -> Self {
+        Self { length: Nanos::from(length).0, dues: VecDeque::new() }
+    }
+
+    /// Takes the next due time in, and returns how many there are within the length up to it.
+    fn add(&mut self, due: Nanos) -> u64 {
+        self.dues.push_back(due.0);
+        while self.dues.front().is_some_and(|first| due.0 - first >= self.length) {
+            self.dues.pop_front();
+        }
+        self.dues.len() as u64
     }
 }
 

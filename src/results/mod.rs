@@ -6,6 +6,7 @@
 pub mod manifest;
 pub mod marks;
 mod parquet;
+pub mod recorded;
 pub mod rows;
 mod run;
 pub mod table;

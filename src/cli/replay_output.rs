@@ -1,0 +1,277 @@
+//! What `reenact replay` says: what it leaves out, what it would send, how far it is, what came out.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::clock::{Clock, Nanos};
+use crate::dialect::request_facts;
+use crate::replay::feeder::{Fetch, prepare};
+use crate::replay::known::Known;
+use crate::replay::pacer::SentDigest;
+use crate::replay::plan::{Plan, Totals};
+use crate::replay::progress::{Progress, Snapshot};
+use crate::replay::quantile::Histogram;
+use crate::replay::rewrite::Rewrite;
+use crate::replay::run::Ran;
+use crate::replay::summary::Summary;
+use crate::replay::survey::LeftOut;
+use crate::results::manifest::{Manifest, Verdict};
+use crate::trace::Health;
+
+use super::Outcome;
+
+/// Shows how far a run is: a bar on a terminal, elsewhere a line now and then.
+pub(super) struct Show {
+    end: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// How often a bar moves.
+const BAR: Duration = Duration::from_millis(200);
+/// How often a line is written where there is no terminal.
+const LINE: Duration = Duration::from_secs(10);
+
+#[expect(clippy::print_stderr, reason = "words go to stderr")]
+pub(super) fn say(sentence: &str) {
+    eprintln!("{sentence}");
+}
+
+/// Says what is wrong with the trace, if anything.
+pub(super) fn health(path: &Path, health: &Health) {
+    if !health.complete {
+        say(&format!(
+            "{} is incomplete: what it holds is replayed. `reenact trace verify` says what is missing.",
+            path.display()
+        ));
+    }
+}
+
+/// Says what is not replayed.
+pub(super) fn left_out(left_out: &LeftOut) {
+    let text = left_out.to_string();
+    if !text.is_empty() {
+        say(&text);
+    }
+}
+
+/// Prints what would be sent, release by release, and what it amounts to.
+pub(super) fn dry_run(
+    targets: &[String],
+    plan: &Plan,
+    known: &[Known],
+    mut fetch: Fetch,
+    rewrite: &Rewrite,
+    json: bool,
+) -> anyhow::Result<Outcome> {
+    let mut out = std::io::stdout().lock();
+    let mut digest = SentDigest::default();
+    let (mut unsendable, mut bytes, mut misfits) = (0_u64, 0_u64, 0_u64);
+    for release in plan.releases() {
+        let known = &known[release.entry];
+        let turn = usize::try_from(release.number % targets.len() as u64).unwrap_or_default();
+        let outgoing = match prepare(&mut fetch, rewrite, known) {
+            Ok(outgoing) => outgoing,
+            Err(why) => {
+                unsendable += 1;
+                say(&why);
+                continue;
+            }
+        };
+        digest.add(release.due, &outgoing.digest);
+        bytes += outgoing.body.len() as u64;
+        misfits += u64::from(outgoing.misfit);
+        let url = format!("{}{}", targets[turn], outgoing.uri);
+        let uri = outgoing.uri.to_string();
+        let facts = request_facts(&outgoing.method, &uri, &outgoing.headers, &outgoing.body);
+        let model = facts.model.as_deref().unwrap_or("-");
+        if json {
+            let line = json!({
+                "exchange": known.id, "round": release.round, "due_ns": release.due, "method": outgoing.method.as_str(),
+                "url": url, "model": facts.model, "bytes": outgoing.body.len(),
+                "digest": &outgoing.digest.to_hex()[..32],
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(
+                out,
+                "{:>12.6} s  {:>6}  {:<6} {url}  {model}  {} bytes  {}",
+                release.due.as_secs_f64(),
+                known.id.0,
+                outgoing.method,
+                outgoing.body.len(),
+                &outgoing.digest.to_hex()[..16],
+            )?;
+        }
+    }
+    let totals = plan.totals();
+    let span = totals.last.since(totals.first).as_secs_f64();
+    if json {
+        let line = json!({
+            "releases": totals.releases, "duration_s": span, "peak_per_second": totals.peak_per_second,
+            "ties": totals.ties, "bytes": bytes, "unsendable": unsendable, "misfits": misfits,
+            "sent_digest": digest.hex(),
+        });
+        writeln!(out, "{line}")?;
+        return Ok(Outcome::Done);
+    }
+    say(&format!(
+        "{} releases in {span:.3} s, at most {} within a second, {} at the same time as the one before; {bytes} body bytes.",
+        totals.releases, totals.peak_per_second, totals.ties
+    ));
+    say_misfits(misfits);
+    writeln!(out, "sent digest {}", digest.hex())?;
+    Ok(Outcome::Done)
+}
+
+/// Prints the summary of a run, or its manifest.
+pub(super) fn summary(
+    folder: &Path,
+    manifest: &Manifest,
+    summary: &Summary,
+    ran: &Ran,
+    json: bool,
+) -> anyhow::Result<()> {
+    say_misfits(ran.fed.misfits);
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, manifest)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    out.write_all(text(folder, manifest, summary).as_bytes())?;
+    Ok(())
+}
+
+fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
+    let counts = &manifest.counts;
+    let mut text = format!(
+        "{} planned, {} sent in {:.1} s: {} complete, {} failed, {} cancelled; {} answered with an error\n",
+        counts.planned,
+        counts.sent,
+        manifest.duration_s,
+        counts.complete,
+        counts.failed,
+        counts.cancelled,
+        counts.errors
+    );
+    let mut line = |words: &str| {
+        text.push_str(words);
+        text.push('\n');
+    };
+    for (kind, n) in &summary.errors {
+        line(&format!("  {n} {kind}"));
+    }
+    line(&format!(
+        "{:<28}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "milliseconds", "p50", "p90", "p99", "max", "rows"
+    ));
+    for (name, histogram) in [
+        ("time to first token", &summary.ttft),
+        ("  the same from due", &summary.ttft_due),
+        ("time per output token", &summary.tpot),
+        ("end to end, no error", &summary.e2e),
+        ("lateness", &summary.lateness),
+    ] {
+        line(&quantiles(name, histogram));
+    }
+    line(&format!(
+        "{} output tokens; {} outputs equal to the recorded ones, {} not; {} requests waited for a connection, {} retried",
+        summary.output_tokens, summary.equal, summary.different, summary.cold, summary.retried
+    ));
+    line(&format!("sent digest {}", manifest.sent_digest));
+    match manifest.verdict {
+        Verdict::Valid => line("VALID"),
+        Verdict::Invalid => {
+            line("INVALID");
+            for reason in &manifest.reasons {
+                line(&format!("  {reason}"));
+            }
+        }
+    }
+    line(&format!("run {} in {}", manifest.run, folder.display()));
+    text
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for display: 2^53 ns are 104 days")]
+fn quantiles(name: &str, histogram: &Histogram) -> String {
+    let mut line = format!("{name:<28}");
+    for q in [0.5, 0.9, 0.99, 1.0] {
+        // Writing to a String can't fail.
+        let _ = match histogram.quantile(q) {
+            Some(ns) => write!(line, "{:>10.3}", ns as f64 / 1e6),
+            None => write!(line, "{:>10}", "-"),
+        };
+    }
+    let _ = write!(line, "{:>10}", histogram.len());
+    line
+}
+
+fn say_misfits(misfits: u64) {
+    if misfits > 0 {
+        say(&format!(
+            "{misfits} requests were left as recorded where --set or --model-map found no place: their body is no JSON, is \
+             compressed, or has something else there."
+        ));
+    }
+}
+
+// === impl Show ===
+
+impl Show {
+    pub(super) fn start(totals: Totals, progress: Arc<Progress>, clock: Clock) -> Self {
+        let (end, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            let bar = std::io::stderr().is_terminal().then(|| bar(totals.releases));
+            let period = if bar.is_some() { BAR } else { LINE };
+            while ended.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                let seen = progress.snapshot();
+                let message = message(&seen, clock.now(), &totals);
+                match &bar {
+                    Some(bar) => {
+                        bar.set_position(seen.released);
+                        bar.set_message(message);
+                    }
+                    None => {
+                        say(&format!("{} of {} sent, {message}", seen.released, totals.releases));
+                    }
+                }
+            }
+            if let Some(bar) = bar {
+                bar.finish_and_clear();
+            }
+        });
+        Self { end, thread }
+    }
+
+    pub(super) fn finish(self) {
+        drop(self.end);
+        // A panic there cost a line on the screen.
+        let _panic = self.thread.join();
+    }
+}
+
+fn message(seen: &Snapshot, now: Nanos, totals: &Totals) -> String {
+    let left = totals.last.since(now).as_secs();
+    format!(
+        "{} in flight, {} failed, {} errors, {} tokens, at most {:.2} ms late, {left} s of the plan left",
+        seen.released.saturating_sub(seen.ended),
+        seen.failed,
+        seen.errors,
+        seen.tokens,
+        Nanos(seen.late_ns).as_millis_f64(),
+    )
+}
+
+fn bar(releases: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(releases).with_style(style)
+}

@@ -1,0 +1,250 @@
+//! The feeder: makes releases ready ahead of their due times, so that none ever waits for the disk.
+//!
+//! In due order, it reads a request from the trace, rewrites it, works out what it says, and starts the task that will
+//! send it, which then waits for the pacer. How far it runs ahead is bounded by the bytes of the bodies that wait
+//! ([`Budget`]) and by the length of the pacer's queue.
+
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::Request;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::dialect;
+use crate::replay::call::{Call, Limits, call};
+use crate::replay::known::Known;
+use crate::replay::ledger::{Entry, Ledger};
+use crate::replay::outgoing::OutgoingBody;
+use crate::replay::pacer::Armed;
+use crate::replay::plan::Release;
+use crate::replay::rewrite::{Outgoing, Rewrite};
+use crate::replay::route::Route;
+use crate::replay::row::Sent;
+use crate::trace::record::{ExchangeId, RequestHead};
+
+/// Reads a request from a trace; the error says why it can't be had.
+pub type Fetch = Box<dyn FnMut(ExchangeId) -> Result<(RequestHead, Bytes), String> + Send>;
+
+/// Makes releases ready.
+pub struct Feeder {
+    /// Reads requests.
+    pub fetch: Fetch,
+    /// What is changed in them.
+    pub rewrite: Rewrite,
+    /// Where they go.
+    pub route: Route,
+    /// What is known of the recorded exchanges, by their place in the plan.
+    pub known: Arc<[Known]>,
+    /// Timeouts.
+    pub limits: Limits,
+    /// Whether clients leave where the recorded ones left.
+    pub aborts: Aborts,
+    /// The runtime of the calls.
+    pub calls: Handle,
+    /// The pacer's queue.
+    pub armed: SyncSender<Armed>,
+    /// Bytes that may wait.
+    pub budget: Arc<Budget>,
+    /// Where ended calls go.
+    pub ledger: Ledger,
+    /// True once calls in flight are to be given up.
+    pub stop: watch::Receiver<bool>,
+    /// Held by each call for as long as it goes on.
+    pub alive: mpsc::Sender<()>,
+    /// The run's clock.
+    pub clock: Clock,
+}
+
+/// Whether clients leave where the recorded ones left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aborts {
+    /// They do.
+    #[default]
+    Reenact,
+    /// They stay until the end.
+    Ignore,
+}
+
+/// What a feeder did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fed {
+    /// Exchanges that could not be made ready.
+    pub unsendable: u64,
+    /// Requests in which a value that was to be set found no place.
+    pub misfits: u64,
+}
+
+/// Bytes that may be ready and not sent.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: u64,
+    closed: bool,
+}
+
+/// Reads a request and rewrites it.
+///
+/// # Errors
+/// Why it can't be sent.
+pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Outgoing, String> {
+    let (head, body) = fetch(known.id)?;
+    rewrite.apply(&head, body).map_err(|error| format!("exchange {}: {error}", known.id.0))
+}
+
+// === impl Feeder ===
+
+impl Feeder {
+    /// Makes `releases` ready until they end or the run does.
+    pub fn run(mut self, releases: impl Iterator<Item = Release>) -> Fed {
+        super::priority::lower();
+        let mut fed = Fed::default();
+        let known = Arc::clone(&self.known);
+        for release in releases {
+            let known = &known[release.entry];
+            if !self.budget.hold(known.request_bytes) {
+                break;
+            }
+            match prepare(&mut self.fetch, &self.rewrite, known) {
+                Ok(outgoing) => {
+                    fed.misfits += u64::from(outgoing.misfit);
+                    if !self.arm(release, known, outgoing) {
+                        break;
+                    }
+                }
+                Err(why) => {
+                    fed.unsendable += 1;
+                    self.budget.free(known.request_bytes);
+                    self.ledger
+                        .put_blocking(Entry::Unsent(Box::new((self.blank(release, known), why))));
+                }
+            }
+        }
+        fed
+    }
+
+    /// Starts the task of a release and queues it for the pacer; returns false when there is no pacer any more.
+    fn arm(&self, release: Release, known: &Known, outgoing: Outgoing) -> bool {
+        let Outgoing { method, uri, headers, body, digest, .. } = outgoing;
+        let facts = dialect::request_facts(&method, &uri.to_string(), &headers, &body);
+        let (target, client) = self.route.choose(release.number, known.version);
+        let sent = Sent {
+            release,
+            target,
+            method: method.clone(),
+            path: uri.path().to_owned(),
+            facts,
+            digest: Some(digest),
+            bytes: body.len() as u64,
+        };
+        let (body, acceptance) = OutgoingBody::new(body, self.clock);
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let (fire, fired) = oneshot::channel();
+        let leave = match self.aborts {
+            Aborts::Reenact => known.leave,
+            Aborts::Ignore => None,
+        };
+        let making = Call {
+            client,
+            request,
+            acceptance,
+            leave,
+            limits: self.limits,
+            fired,
+            stop: self.stop.clone(),
+            clock: self.clock,
+        };
+        let (ledger, alive) = (self.ledger.clone(), self.alive.clone());
+        self.calls.spawn(async move {
+            if let Some(done) = call(making).await {
+                ledger.put(Entry::Call(Box::new((sent, done)))).await;
+            }
+            drop(alive);
+        });
+        self.armed
+            .send(Armed { due: release.due, digest, bytes: known.request_bytes, fire })
+            .is_ok()
+    }
+
+    /// Returns what is known of a request that could not be made ready.
+    fn blank(&self, release: Release, known: &Known) -> Sent {
+        Sent {
+            release,
+            target: self.route.choose(release.number, known.version).0,
+            method: http::Method::default(),
+            path: String::new(),
+            facts: dialect::RequestFacts::default(),
+            digest: None,
+            bytes: 0,
+        }
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// Makes a budget of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self { limit, state: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Takes `bytes` when there is room: one body always has. Returns false once the budget is closed.
+    pub fn hold(&self, bytes: u64) -> bool {
+        let mut state = self.state();
+        while !state.closed && state.held > 0 && state.held + bytes > self.limit {
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.held += bytes;
+        !state.closed
+    }
+
+    /// Gives `bytes` back.
+    pub fn free(&self, bytes: u64) {
+        let mut state = self.state();
+        state.held = state.held.saturating_sub(bytes);
+        drop(state);
+        self.freed.notify_one();
+    }
+
+    /// Lets nobody wait any more.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.freed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_holds_back_what_does_not_fit_but_never_all() {
+        let budget = Arc::new(Budget::new(100));
+        assert!(budget.hold(500), "one body always has room");
+        let theirs = Arc::clone(&budget);
+        let waiting = std::thread::spawn(move || theirs.hold(1));
+        budget.free(500);
+        assert!(waiting.join().unwrap());
+        assert!(budget.hold(99));
+        let theirs = Arc::clone(&budget);
+        let waiting = std::thread::spawn(move || theirs.hold(1));
+        budget.close();
+        assert!(!waiting.join().unwrap());
+    }
+}

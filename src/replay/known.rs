@@ -1,0 +1,67 @@
+//! What is known of a recorded exchange before it is replayed: little enough to be held for a whole trace.
+
+use std::sync::Arc;
+
+use crate::clock::Nanos;
+use crate::replay::call::Leave;
+use crate::results::rows::Measurement;
+use crate::trace::record::{ExchangeId, Version};
+
+/// An exchange that can be replayed, some 200 bytes of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// Its number in the trace.
+    pub id: ExchangeId,
+    /// When its request was recorded.
+    pub at: Nanos,
+    /// The version that its client spoke.
+    pub version: Version,
+    /// Bytes of its request body.
+    pub request_bytes: u64,
+    /// Where its client left, if it did.
+    pub leave: Option<Leave>,
+    /// Model named in the request.
+    pub model: Option<Arc<str>>,
+    /// What became of it when it was recorded.
+    pub twin: Twin,
+}
+
+/// The recorded twin of a measurement.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Twin {
+    /// Status.
+    pub status: Option<u16>,
+    /// Outcome as in the run folder; empty when the trace has no end of the exchange.
+    pub outcome: &'static str,
+    /// Time to first token from the request's arrival.
+    pub ttft_ns: Option<i64>,
+    /// End to end from the request's arrival.
+    pub e2e_ns: Option<i64>,
+    /// Input tokens.
+    pub input_tokens: Option<u64>,
+    /// Output tokens.
+    pub output_tokens: Option<u64>,
+    /// Finish reason.
+    pub finish_reason: Option<Arc<str>>,
+    /// Digest of the output, as in the run folder.
+    pub digest: Option<Box<str>>,
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Puts the twin into a row.
+    pub fn put(&self, row: &mut Measurement) {
+        let twin = &self.twin;
+        row.model_recorded = self.model.as_deref().map(str::to_owned);
+        row.recorded_at_ns = Some(self.at.as_i64());
+        row.recorded_status = twin.status;
+        row.recorded_outcome = (!twin.outcome.is_empty()).then(|| twin.outcome.to_owned());
+        row.recorded_ttft_ns = twin.ttft_ns;
+        row.recorded_e2e_ns = twin.e2e_ns;
+        row.recorded_input_tokens = twin.input_tokens;
+        row.recorded_output_tokens = twin.output_tokens;
+        row.recorded_finish_reason = twin.finish_reason.as_deref().map(str::to_owned);
+        row.recorded_output_digest = twin.digest.as_deref().map(str::to_owned);
+    }
+}

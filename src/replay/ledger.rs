@@ -1,0 +1,202 @@
+//! The ledger: a bounded queue to the results thread, which makes rows and writes them.
+//!
+//! It never slows a call: a call puts itself in when it has ended, and waits for room only then. The thread is not woken:
+//! it looks every [`LOOK`], at low priority, so that the work on what has ended leaves the CPU to what goes on. When
+//! writing fails, it keeps draining and remembers the error for [`Bookkeeper::finish`]; the run is told by
+//! [`Ledger::has_failed`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::clock::Clock;
+use crate::replay::call::Done;
+use crate::replay::known::Known;
+use crate::replay::priority;
+use crate::replay::progress::Progress;
+use crate::replay::row::{self, Compare, Sent};
+use crate::replay::summary::Summary;
+use crate::results::rows::Sample;
+use crate::results::{RunError, RunWriter};
+
+/// The end of the queue that takes entries. Clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+/// The results thread.
+pub struct Bookkeeper {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<Books, RunError>>,
+}
+
+/// What is left when all is written.
+pub struct Books {
+    /// The run folder, to be finished with its manifest.
+    pub writer: RunWriter,
+    /// What the rows amount to.
+    pub summary: Summary,
+}
+
+/// One thing to be written.
+pub enum Entry {
+    /// A call that has ended.
+    Call(Box<(Sent, Done)>),
+    /// An exchange that could not be made ready, and why.
+    Unsent(Box<(Sent, String)>),
+    /// A reading of telemetry.
+    Sample(Box<Sample>),
+}
+
+/// What the results thread works with.
+pub struct Desk<C> {
+    /// Id of the run.
+    pub run: String,
+    /// The run's clock.
+    pub clock: Clock,
+    /// The run folder.
+    pub writer: RunWriter,
+    /// What is known of the recorded exchanges, by their place in the plan.
+    pub known: Arc<[Known]>,
+    /// Finds recorded outputs.
+    pub compare: C,
+    /// Where the thread says how far it is.
+    pub progress: Arc<Progress>,
+}
+
+struct Shared {
+    queue: ArrayQueue<Entry>,
+    closing: AtomicBool,
+    failed: AtomicBool,
+}
+
+/// Calls that may wait to be written.
+const CAPACITY: usize = 4_096;
+/// How often the results thread looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often a call that finds no room tries again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Starts the results thread.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start<C: Compare + Send + 'static>(desk: Desk<C>) -> std::io::Result<(Ledger, Bookkeeper)> {
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(CAPACITY),
+        closing: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
+    });
+    let theirs = Arc::clone(&shared);
+    let thread = std::thread::Builder::new()
+        .name("reenact-results".to_owned())
+        .spawn(move || keep(desk, &theirs))?;
+    Ok((Ledger { shared: Arc::clone(&shared) }, Bookkeeper { shared, thread }))
+}
+
+fn keep<C: Compare>(mut desk: Desk<C>, shared: &Shared) -> Result<Books, RunError> {
+    priority::lower();
+    let mut summary = Summary::default();
+    let mut error = None;
+    loop {
+        // Read before the queue: what was put in before closing is seen.
+        let closing = shared.closing.load(Ordering::Acquire);
+        while let Some(entry) = shared.queue.pop() {
+            if let Err(failure) = desk.write(entry, &mut summary) {
+                shared.failed.store(true, Ordering::Release);
+                error.get_or_insert(failure);
+            }
+        }
+        if let Err(failure) = desk.writer.tick(desk.clock.now()) {
+            shared.failed.store(true, Ordering::Release);
+            error.get_or_insert(failure);
+        }
+        if closing {
+            return error.map_or(Ok(Books { writer: desk.writer, summary }), Err);
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Puts a call in; waits for room, which costs nobody anything but memory.
+    pub async fn put(&self, mut entry: Entry) {
+        while let Err(back) = self.shared.queue.push(entry) {
+            entry = back;
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Puts an entry in from a thread; waits for room.
+    pub fn put_blocking(&self, mut entry: Entry) {
+        while let Err(back) = self.shared.queue.push(entry) {
+            entry = back;
+            std::thread::park_timeout(RETRY);
+        }
+    }
+
+    /// Puts a reading in, if there is room; returns whether there was.
+    #[must_use]
+    pub fn sample(&self, sample: Sample) -> bool {
+        self.shared.queue.push(Entry::Sample(Box::new(sample))).is_ok()
+    }
+
+    /// Returns whether writing has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Acquire)
+    }
+}
+
+// === impl Bookkeeper ===
+
+impl Bookkeeper {
+    /// Writes what is left and ends the thread.
+    ///
+    /// # Errors
+    /// The run folder could not be written; what was written stays readable.
+    ///
+    /// # Panics
+    /// The results thread had panicked.
+    pub fn finish(self) -> Result<Books, RunError> {
+        self.shared.closing.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        match self.thread.join() {
+            Ok(books) => books,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+// === impl Desk ===
+
+impl<C: Compare> Desk<C> {
+    fn write(&mut self, entry: Entry, summary: &mut Summary) -> Result<(), RunError> {
+        let anchor = self.clock.anchor();
+        match entry {
+            Entry::Call(call) => {
+                let (sent, done) = *call;
+                let known = &self.known[sent.release.entry];
+                let (row, frames) =
+                    row::rows(&self.run, anchor, &sent, known, &done, &mut self.compare);
+                summary.add(&row);
+                self.progress.ended(&row);
+                self.writer.frames(frames)?;
+                self.writer.request(row)
+            }
+            Entry::Unsent(unsent) => {
+                let (sent, why) = *unsent;
+                let known = &self.known[sent.release.entry];
+                summary.add_unsent();
+                self.writer.request(row::unsent(&self.run, anchor, &sent, known, why))
+            }
+            Entry::Sample(sample) => self.writer.sample(*sample),
+        }
+    }
+}

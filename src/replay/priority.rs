@@ -1,0 +1,27 @@
+//! Thread priorities: what has ended gives way to what goes on. Where the system says no, all run alike.
+
+/// Steps by which the threads that prepare and write give way (nice levels).
+const LOWER: i32 = 10;
+/// Level of the threads that release and read, where the system lets us (root, or `CAP_SYS_NICE`).
+const RAISED: i32 = -10;
+
+/// Lowers the priority of the calling thread.
+#[cfg(target_os = "linux")]
+pub(super) fn lower() {
+    // On Linux a nice level belongs to the thread. A refusal costs accuracy only, and shows in the lateness.
+    let _refused = rustix::process::setpriority_process(None, LOWER);
+}
+
+/// Raises the priority of the calling thread, if the system lets us.
+#[cfg(target_os = "linux")]
+pub(super) fn raise() {
+    let _refused = rustix::process::setpriority_process(None, RAISED);
+}
+
+/// Elsewhere a nice level belongs to the process: left alone.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn lower() {}
+
+/// Elsewhere a nice level belongs to the process: left alone.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn raise() {}

@@ -1,0 +1,268 @@
+//! A run: the threads of a replay, put together and brought home.
+//!
+//! ```text
+//! feeder thread --Armed--> pacer thread --wake--> calls (one thread, one runtime) --Entry--> results thread
+//! ```
+//!
+//! There is one dispatcher for every schedule: whatever the plan says is due is released then, however many calls are in
+//! flight (an open loop). All calls run on one thread, which does nothing else: no call waits for another's parsing, and
+//! one frame's stamp waits for other frames only.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::{Clock, Nanos};
+use crate::http::Origin;
+use crate::replay::call::Limits;
+use crate::replay::feeder::{Aborts, Budget, Fed, Feeder, Fetch};
+use crate::replay::known::Known;
+use crate::replay::ledger::Ledger;
+use crate::replay::pacer::{Brake, Paced, Pacer};
+use crate::replay::plan::Plan;
+use crate::replay::priority;
+use crate::replay::progress::Progress;
+use crate::replay::rewrite::Rewrite;
+use crate::replay::route::{Route, RouteOptions, Unreachable};
+use crate::trace::record::Version;
+
+/// What is to be run.
+pub struct Setup {
+    /// Reads requests from the trace.
+    pub fetch: Fetch,
+    /// What is known of the exchanges, by their place in the plan.
+    pub known: Arc<[Known]>,
+    /// What is due when.
+    pub plan: Plan,
+    /// What is changed in each request.
+    pub rewrite: Rewrite,
+    /// Where it goes.
+    pub targets: Vec<Origin>,
+    /// How the targets are spoken to.
+    pub route: RouteOptions,
+    /// Timeouts.
+    pub limits: Limits,
+    /// Whether clients leave where the recorded ones left.
+    pub aborts: Aborts,
+    /// How long before a due time the pacer spins.
+    pub spin: Duration,
+    /// Bytes of bodies that may be ready and not sent.
+    pub ahead_bytes: u64,
+}
+
+/// What a run did, beside its rows.
+#[derive(Clone, Debug, Default)]
+pub struct Ran {
+    /// What was released.
+    pub paced: Paced,
+    /// What could not be made ready.
+    pub fed: Fed,
+    /// Mean time that the thread of the calls waited for a CPU each time it was woken; none where the kernel does not say.
+    pub cpu_wait: Option<Duration>,
+    /// Smallest step of the clock that was seen.
+    pub clock_step: Duration,
+    /// When the last call had ended.
+    pub end: Nanos,
+}
+
+/// Stops a run: from any thread, at any time, more than once.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    brake: Brake,
+    calls: watch::Sender<bool>,
+    budget: Arc<Budget>,
+}
+
+/// Why a run could not begin, or broke.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    /// The system gives no thread or no runtime.
+    #[error("can't start a thread")]
+    Thread(#[source] std::io::Error),
+    /// A target can't be reached.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+/// Releases that may be ready and not due: enough for a second at the highest rates.
+const ARMED_MOST: usize = 4_096;
+/// How often the calls' thread looks whether results can still be written.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Connects to every target once, and leaves.
+///
+/// # Errors
+/// A target can't be reached.
+pub fn preflight(
+    targets: &[Origin],
+    options: &RouteOptions,
+    known: &[Known],
+) -> Result<(), RunFailure> {
+    let runtime = runtime()?;
+    let options =
+        RouteOptions { spare: 1, speak: options.speak.narrow(versions(known)), ..options.clone() };
+    let route = Route::new(targets, &options, Clock::start());
+    Ok(runtime.block_on(route.open())?)
+}
+
+/// Makes what stops a run with this setup.
+#[must_use]
+pub fn stop(setup: &Setup) -> Stop {
+    Stop {
+        brake: Brake::default(),
+        calls: watch::Sender::new(false),
+        budget: Arc::new(Budget::new(setup.ahead_bytes)),
+    }
+}
+
+/// Runs it: returns when every call has ended. The clock's origin is the run's time zero.
+///
+/// # Errors
+/// A thread can't be started, or a target can't be reached any more.
+///
+/// # Panics
+/// One of its threads had panicked.
+pub fn run(
+    setup: Setup,
+    clock: Clock,
+    ledger: &Ledger,
+    stop: &Stop,
+    progress: &Arc<Progress>,
+) -> Result<Ran, RunFailure> {
+    let runtime = runtime()?;
+    let (armed, releases) = sync_channel(ARMED_MOST);
+    let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    let options =
+        RouteOptions { speak: setup.route.speak.narrow(versions(&setup.known)), ..setup.route };
+    let route = Route::new(&setup.targets, &options, clock);
+    let feeder = Feeder {
+        fetch: setup.fetch,
+        rewrite: setup.rewrite,
+        route: route.clone(),
+        known: setup.known,
+        limits: setup.limits,
+        aborts: setup.aborts,
+        calls: runtime.handle().clone(),
+        armed,
+        budget: Arc::clone(&stop.budget),
+        ledger: ledger.clone(),
+        stop: stop.calls.subscribe(),
+        alive,
+        clock,
+    };
+    let watcher = (ledger.clone(), stop.clone());
+    let calls = spawn("reenact-calls", move || {
+        priority::raise();
+        let before = Wait::read();
+        runtime.block_on(async move {
+            tokio::select! {
+                _none = all_ended.recv() => {}
+                () = route.tend() => {}
+                () = watch(&watcher.0, &watcher.1) => {}
+            }
+        });
+        Wait::read().zip(before).map(|(after, before)| after.since(&before))
+    })?;
+    let pacer = Pacer { clock, spin: setup.spin, brake: stop.brake.clone() };
+    let (budget, counters) = (Arc::clone(&stop.budget), Arc::clone(progress));
+    let pacing = spawn("reenact-pacer", move || {
+        priority::raise();
+        let paced = pacer.run(&releases, |bytes| {
+            counters.released();
+            budget.free(bytes);
+        });
+        // What was armed and never released is dropped with the queue, and nobody waits for its room any more.
+        budget.close();
+        paced
+    })?;
+    let plan = setup.plan;
+    let feeding = spawn("reenact-feeder", move || feeder.run(plan.releases()))?;
+    let (fed, paced, cpu_wait) = (join(feeding), join(pacing), join(calls));
+    Ok(Ran { paced, fed, cpu_wait, clock_step: clock_step(clock), end: clock.now() })
+}
+
+/// Ends the run when its results can't be written. Never returns.
+async fn watch(ledger: &Ledger, stop: &Stop) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if ledger.has_failed() {
+            stop.pull();
+        }
+    }
+}
+
+/// Returns the smallest step of the clock among some thousand reads.
+fn clock_step(clock: Clock) -> Duration {
+    let reads: Vec<Nanos> = (0..4_096).map(|_| clock.now()).collect();
+    reads
+        .windows(2)
+        .map(|pair| pair[1].since(pair[0]))
+        .filter(|step| !step.is_zero())
+        .min()
+        .unwrap_or(Duration::MAX)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, RunFailure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunFailure::Thread)
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, RunFailure> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(RunFailure::Thread)
+}
+
+/// Joins a thread; its panic goes on here.
+fn join<T>(thread: std::thread::JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Returns whether any exchange was recorded in HTTP/1 and in HTTP/2.
+fn versions(known: &[Known]) -> (bool, bool) {
+    let http2 = |known: &Known| known.version == Version::Http2;
+    (known.iter().any(|known| !http2(known)), known.iter().any(http2))
+}
+
+/// What the scheduler says of the calling thread (`/proc/thread-self/schedstat`).
+#[derive(Clone, Copy)]
+struct Wait {
+    /// Time runnable and not running, nanoseconds.
+    waited_ns: u64,
+    /// Times it was put on a CPU.
+    slices: u64,
+}
+
+// === impl Wait ===
+
+impl Wait {
+    fn read() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let mut fields = text.split_ascii_whitespace().skip(1).map(str::parse);
+        Some(Self { waited_ns: fields.next()?.ok()?, slices: fields.next()?.ok()? })
+    }
+
+    fn since(&self, before: &Self) -> Duration {
+        let slices = self.slices.saturating_sub(before.slices).max(1);
+        Duration::from_nanos(self.waited_ns.saturating_sub(before.waited_ns) / slices)
+    }
+}
+
+// === impl Stop ===
+
+impl Stop {
+    /// Releases nothing more, and gives up what is in flight.
+    pub fn pull(&self) {
+        self.brake.pull();
+        self.budget.close();
+        self.calls.send_replace(true);
+    }
+
+    /// Returns whether it was pulled.
+    #[must_use]
+    pub fn is_pulled(&self) -> bool {
+        self.brake.is_pulled()
+    }
+}

@@ -1,0 +1,89 @@
+//! What a run amounted to, counted as it goes, in flat memory.
+
+use std::collections::BTreeMap;
+
+use crate::replay::quantile::Histogram;
+use crate::results::manifest::{Counts, Lateness};
+use crate::results::rows::Measurement;
+
+/// Counts and quantiles over the rows of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Exchanges by what became of them. `planned` is for the caller to fill in.
+    pub counts: Counts,
+    /// Sent less due, all that were sent.
+    pub lateness: Histogram,
+    /// Time to first token from sent, all that had one.
+    pub ttft: Histogram,
+    /// The same from due.
+    pub ttft_due: Histogram,
+    /// End to end from sent, complete exchanges with a status below 400.
+    pub e2e: Histogram,
+    /// Time per output token after the first.
+    pub tpot: Histogram,
+    /// Exchanges that got a response head.
+    pub answered: u64,
+    /// Rows by kind of error.
+    pub errors: BTreeMap<String, u64>,
+    /// Output tokens, where they are known.
+    pub output_tokens: u64,
+    /// Exchanges for which a connection had to be opened when they were due.
+    pub cold: u64,
+    /// Exchanges that were sent again, since a reused connection had died.
+    pub retried: u64,
+    /// Complete exchanges whose output equals the recorded one.
+    pub equal: u64,
+    /// Complete exchanges whose output differs from the recorded one.
+    pub different: u64,
+}
+
+// === impl Summary ===
+
+impl Summary {
+    /// Takes a row into account.
+    pub fn add(&mut self, row: &Measurement) {
+        let counts = &mut self.counts;
+        counts.sent += 1;
+        self.answered += u64::from(row.status.is_some());
+        match row.outcome.as_str() {
+            "complete" => counts.complete += 1,
+            "cancelled" => counts.cancelled += 1,
+            _ => counts.failed += 1,
+        }
+        if let Some(kind) = &row.error_kind {
+            *self.errors.entry(kind.clone()).or_default() += 1;
+            counts.errors += u64::from(row.outcome == "complete");
+        }
+        let put = |histogram: &mut Histogram, value: Option<i64>| {
+            if let Some(value) = value {
+                histogram.add(u64::try_from(value).unwrap_or(0));
+            }
+        };
+        put(&mut self.lateness, row.lateness_ns);
+        put(&mut self.ttft, row.ttft_ns);
+        put(&mut self.ttft_due, row.ttft_due_ns);
+        put(&mut self.tpot, row.tpot_ns);
+        if row.outcome == "complete" && row.error_kind.is_none() {
+            put(&mut self.e2e, row.e2e_ns);
+        }
+        self.output_tokens += row.output_tokens.unwrap_or(0);
+        self.cold += u64::from(row.connect_ns.is_some());
+        self.retried += u64::from(row.retries > 0);
+        self.equal += u64::from(row.output_equal == Some(true));
+        self.different += u64::from(row.output_equal == Some(false));
+    }
+
+    /// Counts an exchange that could not be sent.
+    pub fn add_unsent(&mut self) {
+        self.counts.failed += 1;
+        *self.errors.entry("unsendable".to_owned()).or_default() += 1;
+    }
+
+    /// Returns the quantiles of lateness for the manifest.
+    #[must_use]
+    pub fn lateness(&self) -> Lateness {
+        let at =
+            |q| self.lateness.quantile(q).map_or(0, |ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        Lateness { p50_ns: at(0.5), p90_ns: at(0.9), p99_ns: at(0.99), max_ns: at(1.0) }
+    }
+}

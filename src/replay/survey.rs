@@ -1,0 +1,202 @@
+//! The survey: one pass over a trace, before anything is planned, that keeps of each exchange what must be known ahead
+//! ([`Known`]) and counts what can't or shall not be replayed. Memory: the exchanges that are open at one time, and some 200
+//! bytes for each that is kept.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::clock::Anchor;
+use crate::replay::call::Leave;
+use crate::replay::filter::{Filter, Subject};
+use crate::replay::known::{Known, Twin};
+use crate::results::recorded::recorded;
+use crate::results::rows::Measurement;
+use crate::trace::record::{End, Event, Outcome};
+use crate::trace::{Assembler, Exchange, TraceError};
+
+/// What a trace holds for a replay.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What can be replayed and passes the filters, in the order of the recorded starts.
+    pub known: Vec<Known>,
+    /// What is left out.
+    pub left_out: LeftOut,
+}
+
+/// Exchanges that are left out, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// A filter did not hold.
+    pub filtered: u64,
+    /// Tunnels: `CONNECT` and upgrades have no request that could be sent again.
+    pub tunnels: u64,
+    /// The trace does not hold the whole request: the client left while it sent it, or frames were lost.
+    pub partial: u64,
+}
+
+/// Texts that come again and again, each held once.
+#[derive(Default)]
+struct Names(BTreeSet<Arc<str>>);
+
+enum Verdict {
+    Keep(Box<Known>),
+    Filtered,
+    Partial,
+    Tunnel,
+}
+
+/// Goes through the events of a trace.
+///
+/// # Errors
+/// The trace can't be read.
+pub fn survey(
+    events: impl Iterator<Item = Result<Event, TraceError>>,
+    filters: &[Filter],
+    anchor: Anchor,
+) -> Result<Survey, TraceError> {
+    let mut survey = Survey::default();
+    let mut names = Names::default();
+    let mut assembler = Assembler::default();
+    for event in events {
+        if let Some(exchange) = assembler.push(event?) {
+            survey.add(&exchange, filters, anchor, &mut names);
+        }
+    }
+    for exchange in assembler.finish() {
+        survey.add(&exchange, filters, anchor, &mut names);
+    }
+    survey.known.sort_by_key(|known| (known.at, known.id));
+    Ok(survey)
+}
+
+// === impl Survey ===
+
+impl Survey {
+    fn add(&mut self, exchange: &Exchange, filters: &[Filter], anchor: Anchor, names: &mut Names) {
+        match judge(exchange, filters, anchor, names) {
+            Verdict::Keep(known) => self.known.push(*known),
+            Verdict::Filtered => self.left_out.filtered += 1,
+            Verdict::Partial => self.left_out.partial += 1,
+            Verdict::Tunnel => self.left_out.tunnels += 1,
+        }
+    }
+}
+
+// === impl LeftOut ===
+
+impl fmt::Display for LeftOut {
+    /// Writes a sentence for each reason, or nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut space = "";
+        for (n, why) in [
+            (self.filtered, "left out by --filter"),
+            (self.tunnels, "left out: tunnels (CONNECT or upgrade) can't be sent again"),
+            (self.partial, "left out: the trace does not hold the whole request"),
+        ] {
+            if n > 0 {
+                write!(f, "{space}{n} {why}.")?;
+                space = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    fn keep(&mut self, text: &str) -> Arc<str> {
+        if let Some(kept) = self.0.get(text) {
+            return Arc::clone(kept);
+        }
+        let kept: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&kept));
+        kept
+    }
+}
+
+fn judge(exchange: &Exchange, filters: &[Filter], anchor: Anchor, names: &mut Names) -> Verdict {
+    let request = &exchange.request;
+    let (row, _frames) = recorded(exchange, anchor);
+    let status = row.status.map(|status| status.to_string()).unwrap_or_default();
+    let subject = Subject {
+        id: request.exchange,
+        model: row.model_recorded.as_deref().unwrap_or_default(),
+        path: &row.path,
+        method: request.method.as_str(),
+        status: &status,
+        operation: &row.operation,
+        outcome: exchange.end.as_ref().map_or("open", |_| &row.outcome),
+    };
+    if !filters.iter().all(|filter| filter.holds(&subject)) {
+        return Verdict::Filtered;
+    }
+    let switched = exchange
+        .response
+        .as_ref()
+        .is_some_and(|response| response.status == StatusCode::SWITCHING_PROTOCOLS);
+    if request.method == Method::CONNECT || switched || wants_websocket(&request.headers) {
+        return Verdict::Tunnel;
+    }
+    let request_bytes = exchange.request_frames.iter().map(|frame| frame.data.len() as u64).sum();
+    if !is_whole(exchange, request_bytes) {
+        return Verdict::Partial;
+    }
+    Verdict::Keep(Box::new(Known {
+        id: request.exchange,
+        at: request.at,
+        version: request.version,
+        request_bytes,
+        leave: exchange.end.as_ref().and_then(|end| leave(exchange, end)),
+        model: row.model_recorded.as_deref().map(|model| names.keep(model)),
+        twin: twin(exchange, &row, names),
+    }))
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Returns whether the trace holds the whole request body.
+fn is_whole(exchange: &Exchange, request_bytes: u64) -> bool {
+    let announced = exchange
+        .request
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match (&exchange.end, announced) {
+        (_, Some(announced)) => announced == request_bytes,
+        (Some(end), None) => {
+            end.request.lost_bytes == 0 && (end.request.ended || request_bytes == 0)
+        }
+        // Cut off before its end was recorded: a response says that the server had it all.
+        (None, None) => exchange.response.is_some() || request_bytes == 0,
+    }
+}
+
+/// Returns where the client left, if it did.
+fn leave(exchange: &Exchange, end: &End) -> Option<Leave> {
+    match (end.outcome, end.response.bytes) {
+        (Outcome::Cancelled, 0) => Some(Leave::AfterTime(end.at.since(exchange.request.at))),
+        (Outcome::Cancelled, bytes) => Some(Leave::AfterBytes(bytes)),
+        (Outcome::Complete | Outcome::Failed, _) => None,
+    }
+}
+
+fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
+    use crate::results::marks::outcome_name;
+    Twin {
+        status: row.status,
+        outcome: exchange.end.as_ref().map_or("", |end| outcome_name(end.outcome)),
+        ttft_ns: row.ttft_ns,
+        e2e_ns: row.e2e_ns,
+        input_tokens: row.input_tokens,
+        output_tokens: row.output_tokens,
+        finish_reason: row.finish_reason.as_deref().map(|reason| names.keep(reason)),
+        digest: row.output_digest.as_deref().map(Into::into),
+    }
+}
