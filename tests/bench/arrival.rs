@@ -1,0 +1,372 @@
+//! Arrival error: when requests reach the server, against when they were due. `cargo bench --bench arrival`.
+//!
+//! A server in a process of its own stamps each request when its head is read and answers with 16 streamed tokens, 10 ms
+//! apart. Beside `reenact replay` runs a bare sender (a thread that writes prepared bytes to open sockets, and records
+//! nothing): the floor of this machine. Both send the same Poisson schedule to the same server, one after the other, and
+//! the table gives both: what counts is the ratio.
+//!
+//! Options: `--seconds N` (10), `--rates A,B` (100,500), anything else is handed to `reenact replay`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a script: it fails where it fails, and prints a table"
+)]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Frame as BodyFrame;
+use http_body_util::StreamBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use reenact::clock::{Anchor, Clock, Nanos};
+use reenact::http::server::{self, ServerOptions};
+use reenact::replay::arrival::Arrival;
+use reenact::replay::plan::{PlanOptions, Timing, plan};
+use reenact::results::RunReader;
+use reenact::results::rows::Measurement;
+use reenact::trace::record::{
+    End, Event, ExchangeId, Frame, Header, Outcome, Passed, RequestHead, Side, Version,
+};
+use reenact::trace::{Writer, WriterOptions};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+const TOKENS: usize = 16;
+const TOKEN_GAP: Duration = Duration::from_millis(10);
+const SEED: u64 = 1;
+const BODY: &str = r#"{"model":"m","stream":true,"max_tokens":16,"messages":[{"role":"user","content":"Say something of sixteen tokens, please."}]}"#;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if args.first().is_some_and(|arg| arg == "server") {
+        return serve();
+    }
+    let (mut seconds, mut rates, mut rest) = (10_u64, vec![100_u64, 500], Vec::new());
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seconds" => seconds = args.next().unwrap().parse().unwrap(),
+            "--rates" => {
+                rates = args.next().unwrap().split(',').map(|rate| rate.parse().unwrap()).collect()
+            }
+            _ => rest.push(arg),
+        }
+    }
+    println!("| rate | sender | p50 ms | p90 ms | p99 ms | max ms | requests |");
+    println!("|---|---|---|---|---|---|---|");
+    for rate in rates {
+        let n = rate * seconds;
+        let folder = tempfile::tempdir().unwrap();
+        row(rate, "bare", &bare(rate, n));
+        row(rate, "reenact replay", &replay(rate, n, folder.path(), &rest));
+    }
+}
+
+/// Prints the quantiles of lateness in nanoseconds, nearest rank.
+fn row(rate: u64, sender: &str, late: &[i64]) {
+    let mut late = late.to_vec();
+    late.sort_unstable();
+    let at = |per_mille: usize| {
+        let rank = (late.len() * per_mille).div_ceil(1_000).max(1);
+        late[rank - 1] as f64 / 1e6
+    };
+    println!(
+        "| {rate}/s | {sender} | {:.3} | {:.3} | {:.3} | {:.3} | {} |",
+        at(500),
+        at(900),
+        at(990),
+        at(1_000),
+        late.len()
+    );
+}
+
+// --- the server -----------------------------------------------------------------------------------------------------------
+
+/// Serves on a free port, which it prints; prints `NUMBER UNIX_NANOSECONDS` for each request when stdin ends.
+fn serve() {
+    let clock = Clock::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (log, mut stamps) = unbounded_channel::<(u64, i64)>();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // Until whoever started this closes our stdin.
+        let _ended = std::io::stdin().read_to_end(&mut Vec::new());
+        drop(stop);
+    });
+    runtime.block_on(async move {
+        let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        println!("{}", listener.local_addr().unwrap().port());
+        std::io::stdout().flush().unwrap();
+        let make = move |_accepted| {
+            let log = log.clone();
+            service_fn(move |request| answer(request, clock, log.clone()))
+        };
+        let shutdown = async move {
+            let _stopped = stopped.await;
+        };
+        server::run(listener, ServerOptions::default(), make, shutdown, Duration::ZERO).await;
+    });
+    let mut out = std::io::stdout().lock();
+    while let Ok((number, at)) = stamps.try_recv() {
+        writeln!(out, "{number} {at}").unwrap();
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    clock: Clock,
+    log: UnboundedSender<(u64, i64)>,
+) -> Result<Response<impl http_body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
+    let at = clock.now();
+    let number = request.headers()["x-number"].to_str().unwrap().parse().unwrap();
+    log.send((number, clock.anchor().unix_ns(at))).unwrap();
+    let tokens = stream::unfold(0, move |sent| async move {
+        if sent > TOKENS {
+            return None;
+        }
+        tokio::time::sleep_until(
+            clock.instant(at + TOKEN_GAP * u32::try_from(sent).unwrap() + TOKEN_GAP),
+        )
+        .await;
+        let event = match sent {
+            TOKENS => "data: [DONE]\n\n".to_owned(),
+            sent => format!(
+                "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" word{sent}\"}},\"finish_reason\":null}}]}}\n\n"
+            ),
+        };
+        Some((Ok(BodyFrame::data(Bytes::from(event))), sent + 1))
+    });
+    let response = Response::builder().header("content-type", "text/event-stream");
+    Ok(response.body(StreamBody::new(tokens)).unwrap())
+}
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg("server")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        let mut out = child.stdout.take().unwrap();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            out.read_exact(&mut byte).unwrap();
+            port.push(byte[0].into());
+        }
+        child.stdout = Some(out);
+        Self { child, port: port.trim().parse().unwrap() }
+    }
+
+    /// Ends the server and returns when each request arrived, nanoseconds since 1970.
+    fn arrivals(mut self) -> BTreeMap<u64, i64> {
+        drop(self.child.stdin.take());
+        let out = BufReader::new(self.child.stdout.take().unwrap());
+        let arrivals = out
+            .lines()
+            .map(|line| {
+                let line = line.unwrap();
+                let (number, at) = line.split_once(' ').unwrap();
+                (number.parse().unwrap(), at.parse().unwrap())
+            })
+            .collect();
+        self.child.wait().unwrap();
+        arrivals
+    }
+}
+
+// --- the bare sender ------------------------------------------------------------------------------------------------------
+
+/// Sends the schedule from one thread over open sockets; returns how late each request arrived.
+fn bare(rate: u64, n: u64) -> Vec<i64> {
+    let server = Server::start();
+    let dues = dues(rate, n);
+    let (free, idle) = channel::<TcpStream>();
+    for _ in 0..(rate / 2).clamp(64, 1_000) {
+        let socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        free.send(socket).unwrap();
+    }
+    let (busy, answers) = channel::<TcpStream>();
+    let reader = std::thread::spawn(move || read_answers(&answers, &free));
+    let clock = Clock::start();
+    for (number, due) in (1_u64..).zip(&dues) {
+        let mut socket = idle.recv().unwrap();
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-number: {number}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
+            BODY.len()
+        );
+        wait_until(clock, *due);
+        socket.write_all(request.as_bytes()).unwrap();
+        busy.send(socket).unwrap();
+    }
+    drop(busy);
+    reader.join().unwrap();
+    late(&server.arrivals(), |number| {
+        clock.anchor().unix_ns(dues[usize::try_from(number - 1).unwrap()])
+    })
+}
+
+fn wait_until(clock: Clock, due: Nanos) {
+    const SPIN: Duration = Duration::from_micros(200);
+    loop {
+        let left = due.since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        if left > SPIN {
+            std::thread::park_timeout(left - SPIN);
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Reads answers on one runtime and gives the sockets back.
+fn read_answers(
+    answers: &std::sync::mpsc::Receiver<TcpStream>,
+    free: &std::sync::mpsc::Sender<TcpStream>,
+) {
+    use tokio::io::AsyncReadExt as _;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut tasks = Vec::new();
+    while let Ok(socket) = answers.recv() {
+        let free = free.clone();
+        tasks.push(runtime.spawn(async move {
+            socket.set_nonblocking(true).unwrap();
+            let mut stream = tokio::net::TcpStream::from_std(socket).unwrap();
+            let (mut buffer, mut tail) = ([0; 4_096], Vec::new());
+            while !tail.ends_with(b"0\r\n\r\n") {
+                let read = stream.read(&mut buffer).await.unwrap();
+                assert!(read > 0, "the server closed a connection");
+                tail.extend_from_slice(&buffer[..read]);
+                tail.drain(..tail.len().saturating_sub(16));
+            }
+            let socket = stream.into_std().unwrap();
+            socket.set_nonblocking(false).unwrap();
+            // The sender may be done.
+            let _gone = free.send(socket);
+        }));
+    }
+    runtime.block_on(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+fn late(arrivals: &BTreeMap<u64, i64>, due: impl Fn(u64) -> i64) -> Vec<i64> {
+    arrivals.iter().map(|(number, at)| at - due(*number)).collect()
+}
+
+// --- reenact replay -------------------------------------------------------------------------------------------------------
+
+/// Sends the schedule with the real binary; returns how late each request arrived.
+fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
+    let trace = folder.join("bench.trace");
+    write_trace(&trace, n);
+    let server = Server::start();
+    let run = folder.join("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_reenact"))
+        .arg("replay")
+        .arg(&trace)
+        .args(["--target", &format!("http://127.0.0.1:{}", server.port)])
+        .args(["--rate", &rate.to_string(), "--arrival", "poisson", "--seed", &SEED.to_string()])
+        .arg("--out")
+        .arg(&run)
+        .args(rest)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{text}{words}");
+    if std::env::var_os("VERBOSE").is_some() {
+        println!("{text}");
+    }
+    let dues: BTreeMap<u64, i64> = RunReader::open(&run)
+        .unwrap()
+        .rows::<Measurement>()
+        .unwrap()
+        .map(|row| row.unwrap())
+        .map(|row| (row.exchange, row.due_at.unwrap()))
+        .collect();
+    let arrivals = server.arrivals();
+    assert_eq!(arrivals.len(), usize::try_from(n).unwrap(), "{text}");
+    late(&arrivals, |number| dues[&number])
+}
+
+/// Writes a trace of `n` chats, a millisecond apart, answered with nothing.
+fn write_trace(path: &Path, n: u64) {
+    let header = Header {
+        trace: [7; 16],
+        segment: 0,
+        anchor: Anchor(0),
+        tick_ns: 1_000,
+        tool: "bench".to_owned(),
+        listen: "127.0.0.1:0".to_owned(),
+        upstreams: vec!["http://127.0.0.1:1".to_owned()],
+        redacted: Vec::new(),
+        sampled_ppm: 1_000_000,
+    };
+    let mut writer = Writer::create(path, header, WriterOptions::default()).unwrap();
+    for number in 1..=n {
+        let (exchange, at) = (ExchangeId(number), Nanos(number * 1_000_000));
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        headers.insert("content-length", BODY.len().into());
+        headers.insert("x-number", number.into());
+        let head = RequestHead {
+            exchange,
+            at,
+            connection: 1,
+            version: Version::Http11,
+            method: Method::POST,
+            target: "/v1/chat/completions".to_owned(),
+            authority: None,
+            headers,
+            upstream: 0,
+        };
+        let passed =
+            Passed { bytes: BODY.len() as u64, frames: 1, ended: true, ..Passed::default() };
+        writer.append(Event::Request(Box::new(head))).unwrap();
+        let data = Bytes::from_static(BODY.as_bytes());
+        let frame = Frame { exchange, side: Side::Request, at, accepted: at, data };
+        writer.append(Event::Frame(frame)).unwrap();
+        let response = Passed { ended: true, ..Passed::default() };
+        let end = End {
+            exchange,
+            at,
+            outcome: Outcome::Complete,
+            fault: None,
+            request: passed,
+            response,
+        };
+        writer.append(Event::End(Box::new(end))).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// Returns the due times that `reenact replay` will make, but for its lead.
+fn dues(rate: u64, n: u64) -> Vec<Nanos> {
+    let timing = Timing::Rate { rate: rate as f64, arrival: Arrival::Poisson, seed: SEED };
+    let lead = Duration::from_millis(200);
+    let options = PlanOptions { timing, limit: None, rounds: 1, duration: None, lead };
+    let starts = vec![Nanos::ZERO; usize::try_from(n).unwrap()];
+    plan(&starts, options).unwrap().releases().map(|release| release.due).collect()
+}
