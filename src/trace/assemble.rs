@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::clock::Nanos;
-use crate::trace::columns::{Blob, Pieces, Place, Run};
+use crate::trace::columns::{Place, Run, unfold};
 use crate::trace::decoder::Batch;
+use crate::trace::pieces::{Blob, Pieces};
 use crate::trace::record::{
     End, Event, ExchangeId, Frame, Interim, Link, RequestHead, ResponseHead, Side, Trailers,
 };
@@ -95,7 +96,7 @@ pub struct Missing {
 pub(crate) struct RunCursor {
     run: Run,
     next: usize,
-    /// Offset of the next frame, in the run's bytes or in the body.
+    /// Offset of the next frame in the body, when its bytes are in pieces.
     offset: u64,
 }
 
@@ -103,6 +104,8 @@ pub(crate) struct RunCursor {
 #[derive(Debug, Default)]
 struct Inbox {
     queue: VecDeque<Queued>,
+    /// The last inline frame.
+    previous: Bytes,
     /// Bytes fetched and not handed out yet, which start at `at` in the body.
     bytes: BytesMut,
     at: u64,
@@ -280,7 +283,7 @@ fn side_idx(side: Side) -> usize {
 impl RunCursor {
     pub(crate) fn new(run: Run) -> Self {
         let offset = match run.place {
-            Place::Inline(_) => 0,
+            Place::Inline { .. } => 0,
             Place::Pieces(offset) => offset,
         };
         Self { run, next: 0, offset }
@@ -312,18 +315,17 @@ impl Resolver {
         source: &mut S,
     ) -> Result<Option<Frame>, S::Error> {
         while let Some(&stamp) = cursor.run.frames.get(cursor.next) {
-            let start = cursor.offset;
+            let (idx, start) = (cursor.next, cursor.offset);
             cursor.next += 1;
             cursor.offset = start.saturating_add(stamp.len);
+            let inbox = self.bodies.entry((cursor.run.exchange, cursor.run.side)).or_default();
             let data = match &cursor.run.place {
-                Place::Inline(bytes) => {
-                    let range =
-                        to_len(start).min(bytes.len())..to_len(cursor.offset).min(bytes.len());
-                    Some(bytes.slice(range))
+                Place::Inline { shared, middles } => {
+                    let data = unfold(&inbox.previous, shared[idx], &middles[idx]);
+                    inbox.previous = data.clone().unwrap_or_default();
+                    data
                 }
                 Place::Pieces(_) => {
-                    let key = (cursor.run.exchange, cursor.run.side);
-                    let inbox = self.bodies.entry(key).or_default();
                     inbox.take(start, stamp.len, self.check, source, &mut self.missing)?
                 }
             };

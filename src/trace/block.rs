@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::trace::codec::encode_counters;
-use crate::trace::columns::{FrameColumns, Pieces, Stamp};
+use crate::trace::columns::{FrameColumns, Stamp};
 use crate::trace::format::opcode;
+use crate::trace::pieces::Pieces;
 use crate::trace::record::{Counters, ExchangeId, Side};
 use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint};
 
@@ -140,10 +141,9 @@ impl BlockBuilder {
         exchange: ExchangeId,
         side: Side,
         stamp: Stamp,
-        data: Bytes,
+        data: &[u8],
     ) {
-        self.frame_bytes += data.len() + FRAME_COST;
-        self.frames.push_inline(exchange, side, stamp, data);
+        self.frame_bytes += self.frames.push_inline((exchange, side), stamp, data) + FRAME_COST;
     }
 
     pub(crate) fn frame_in_pieces(
@@ -154,7 +154,17 @@ impl BlockBuilder {
         offset: u64,
     ) {
         self.frame_bytes += FRAME_COST;
-        self.frames.push_pieces(exchange, side, stamp, offset);
+        self.frames.push_pieces((exchange, side), stamp, offset);
+    }
+
+    /// Notes that an exchange has ended.
+    pub(crate) fn end(&mut self, exchange: ExchangeId) {
+        self.frames.end(exchange);
+    }
+
+    /// Notes that the next block begins a zstd frame.
+    pub(crate) fn restart(&mut self) {
+        self.frames.restart();
     }
 
     /// Returns the block's records and empties the builder. `next_blob` is the number of the first blob after it.

@@ -1,21 +1,24 @@
-//! What a block holds in bulk: body frames in columns, blobs, and the pieces that bodies are made of.
+//! Body frames in columns within a block.
 //!
-//! Equal things stand together, since that is what a compressor likes: all lengths, then all times, then all bytes.
+//! Equal things stand together, since that is what a compressor likes: all lengths, then all times, then all bytes. Of
+//! a frame only what differs from the frame before it on its side is kept: a streamed token is a word between two texts
+//! that were there before, and a server that repeats the whole answer in each event adds one word to it.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::trace::codec::{side_code, side_of};
 use crate::trace::record::{ExchangeId, Frame, Side};
-use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint, put_zigzag, to_len};
+use crate::trace::wire::{
+    Cursor, Malformed, RESERVE, len_u64, put_varint, put_zigzag, to_len, unzigzag,
+};
 
 /// Frames of one side of one exchange that follow each other, their stamps in ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) exchange: ExchangeId,
     pub(crate) side: Side,
-    /// Where the bytes are: here, or in pieces from this offset of the side's body.
     pub(crate) place: Place,
     pub(crate) frames: Vec<Stamp>,
 }
@@ -23,8 +26,14 @@ pub(crate) struct Run {
 /// Where the bytes of a run are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the block itself.
-    Inline(Bytes),
+    /// In the block itself, as differences.
+    Inline {
+        /// Of each frame, the bytes that it shares with the front and with the back of the one before it on its side
+        /// and in its zstd frame.
+        shared: Vec<(u32, u32)>,
+        /// What stands between these.
+        middles: Vec<Bytes>,
+    },
     /// In pieces; the first frame starts at this offset of the body.
     Pieces(u64),
 }
@@ -39,115 +48,72 @@ pub(crate) struct Stamp {
     pub(crate) lag: u64,
 }
 
-/// A stored piece.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blob {
-    /// True when the body has the bytes in base64.
-    pub(crate) base64: bool,
-    pub(crate) bytes: Bytes,
-}
-
-/// The next pieces of a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pieces {
-    pub(crate) exchange: ExchangeId,
-    pub(crate) side: Side,
-    /// Offset in the side's body at which they start.
-    pub(crate) offset: u64,
-    /// Whether a stretch of pieces begins here.
-    pub(crate) begins: bool,
-    /// First blob and number of blobs, in order.
-    pub(crate) blobs: Vec<(u64, u64)>,
-    /// Digest of the stretch of body that ends here.
-    pub(crate) digest: Option<[u8; 8]>,
-}
-
-/// The frames of a block that is being filled.
+/// The frames of a block that is being filled, and what is known of the streams that they belong to.
 #[derive(Debug, Default)]
 pub(crate) struct FrameColumns {
-    runs: BTreeMap<(ExchangeId, Side), Vec<Filling>>,
+    runs: BTreeMap<Key, Vec<Filling>>,
+    streams: BTreeMap<Key, Stream>,
+    ended: Vec<ExchangeId>,
 }
 
+/// The last frame of a side in this zstd frame, to a writer.
+#[derive(Debug, Default)]
+struct Stream {
+    shape: Shape,
+    bytes: Vec<u8>,
+}
+
+/// The last frame of each side in this zstd frame, to a reader.
+#[derive(Debug, Default)]
+pub(crate) struct Shapes {
+    shapes: BTreeMap<Key, Shape>,
+}
+
+/// What the next frame is told relative to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shape {
+    /// Bytes that the last inline frame shared with the one before it, at its front and at its back.
+    front: u64,
+    back: u64,
+    /// Its length.
+    len: u64,
+    /// When the last frame, inline or not, was read; none before the first.
+    at: Option<u64>,
+}
+
+type Key = (ExchangeId, Side);
+
+/// A run that is being filled.
 #[derive(Debug)]
 struct Filling {
     /// The offset when the bytes are in pieces.
     pieces: Option<u64>,
+    /// The stream before the run.
+    before: Shape,
     frames: Vec<Stamp>,
-    data: Vec<Bytes>,
+    shared: Vec<(u64, u64)>,
+    middles: Vec<u8>,
+    middle_lens: Vec<usize>,
 }
 
-/// Tag bits of a run.
+/// Tag bit of a run: of the response.
 const TAG_RESPONSE: u8 = 1;
+/// Tag bit of a run: its bytes are in pieces.
 const TAG_PIECES: u8 = 2;
-/// Most elements that are reserved ahead on the word of a file.
-const RESERVE: usize = 1 << 12;
-/// Tag bit of pieces: the stretch ends here.
-const TAG_ENDS: u8 = 2;
-/// Tag bit of pieces: a stretch begins here.
-const TAG_BEGINS: u8 = 4;
+/// Tag bit of a run: each middle ends with [`TERMINATOR`], and its length is not told.
+const TAG_TERMINATED: u8 = 4;
+/// A byte that JSON text, and so most streams, never contains.
+const TERMINATOR: u8 = 0x1F;
+/// An inline frame is shorter than this, so that a few bytes can't claim to be a lot.
+pub(crate) const MAX_INLINE: usize = 4 << 10;
+/// Bytes that a fresh look at what two frames share must gain over the places of the frame before.
+const WORTH_MOVING: usize = 12;
 
 /// Returns the stamp of `frame` in ticks of `tick_ns`.
 pub(crate) fn stamp(frame: &Frame, tick_ns: u32) -> Stamp {
     let tick = u64::from(tick_ns.max(1));
     let at = frame.at.0 / tick;
     Stamp { len: len_u64(frame.data.len()), at, lag: (frame.accepted.0 / tick).saturating_sub(at) }
-}
-
-/// Returns the blobs of a blobs record.
-pub(crate) fn decode_blobs(payload: Bytes) -> Result<Vec<Blob>, Malformed> {
-    let mut cursor = Cursor::new(payload);
-    let count = cursor.count()?;
-    let lens = cursor.varints(count)?;
-    lens.into_iter()
-        .map(|len| Ok(Blob { base64: len & 1 == 1, bytes: cursor.take(to_len(len >> 1))? }))
-        .collect()
-}
-
-// === impl Pieces ===
-
-impl Pieces {
-    /// Appends the record; blob ids are relative to `base`, the first id of the block.
-    pub(crate) fn encode(&self, base: u64, out: &mut Vec<u8>) {
-        put_varint(out, self.exchange.0);
-        let ends = if self.digest.is_some() { TAG_ENDS } else { 0 };
-        let begins = if self.begins { TAG_BEGINS } else { 0 };
-        out.push(side_code(self.side) | ends | begins);
-        put_varint(out, self.offset);
-        put_varint(out, len_u64(self.blobs.len()));
-        let mut expected = base;
-        for &(first, count) in &self.blobs {
-            put_zigzag(out, first.wrapping_sub(expected).cast_signed());
-            put_varint(out, count);
-            expected = first + count;
-        }
-        if let Some(digest) = &self.digest {
-            out.extend_from_slice(digest);
-        }
-    }
-
-    pub(crate) fn decode(payload: Bytes, base: u64) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(payload);
-        let exchange = ExchangeId(cursor.varint()?);
-        let tag = cursor.u8()?;
-        let offset = cursor.varint()?;
-        let count = cursor.count()?;
-        let mut blobs = Vec::with_capacity(count.min(RESERVE));
-        let mut expected = base;
-        for _ in 0..count {
-            let first = expected.wrapping_add(cursor.zigzag()?.cast_unsigned());
-            let count = cursor.varint()?;
-            expected = first.checked_add(count).ok_or(Malformed("a blob id is too large"))?;
-            blobs.push((first, count));
-        }
-        let mut digest = None;
-        if tag & TAG_ENDS != 0 {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&cursor.take(8)?);
-            digest = Some(bytes);
-        }
-        let side = side_of(tag & TAG_RESPONSE)?;
-        Ok(Self { exchange, side, offset, begins: tag & TAG_BEGINS != 0, blobs, digest })
-    }
 }
 
 // === impl FrameColumns ===
@@ -157,38 +123,59 @@ impl FrameColumns {
         self.runs.is_empty()
     }
 
-    /// Adds a frame with its bytes.
-    pub(crate) fn push_inline(
-        &mut self,
-        exchange: ExchangeId,
-        side: Side,
-        stamp: Stamp,
-        data: Bytes,
-    ) {
-        let filling = self.filling(exchange, side, None);
-        filling.frames.push(stamp);
-        filling.data.push(data);
+    /// Adds a frame with its bytes, fewer than [`MAX_INLINE`]; returns how many had to be kept.
+    pub(crate) fn push_inline(&mut self, key: Key, stamp: Stamp, data: &[u8]) -> usize {
+        let (stream, run) = self.run(key, None);
+        let (front, back) = stream.shared_with(data);
+        let middle = &data[front..data.len() - back];
+        run.middles.extend_from_slice(middle);
+        run.middle_lens.push(middle.len());
+        run.shared.push((len_u64(front), len_u64(back)));
+        run.frames.push(stamp);
+        stream.shape = Shape {
+            front: len_u64(front),
+            back: len_u64(back),
+            len: stamp.len,
+            at: Some(stamp.at),
+        };
+        stream.bytes.clear();
+        stream.bytes.extend_from_slice(data);
+        middle.len()
     }
 
     /// Adds a frame whose bytes are in pieces, from `offset` of the body.
-    pub(crate) fn push_pieces(
-        &mut self,
-        exchange: ExchangeId,
-        side: Side,
-        stamp: Stamp,
-        offset: u64,
-    ) {
-        self.filling(exchange, side, Some(offset)).frames.push(stamp);
+    pub(crate) fn push_pieces(&mut self, key: Key, stamp: Stamp, offset: u64) {
+        let (stream, run) = self.run(key, Some(offset));
+        run.frames.push(stamp);
+        stream.shape.at = Some(stamp.at);
+    }
+
+    /// Forgets an exchange after this block.
+    pub(crate) fn end(&mut self, exchange: ExchangeId) {
+        self.ended.push(exchange);
+    }
+
+    /// Forgets all streams: the next block begins a zstd frame.
+    pub(crate) fn restart(&mut self) {
+        self.streams.clear();
     }
 
     /// Returns the run to go on with, or begins one when the place of the bytes has changed.
-    fn filling(&mut self, exchange: ExchangeId, side: Side, pieces: Option<u64>) -> &mut Filling {
-        let runs = self.runs.entry((exchange, side)).or_default();
+    fn run(&mut self, key: Key, pieces: Option<u64>) -> (&mut Stream, &mut Filling) {
+        let stream = self.streams.entry(key).or_default();
+        let runs = self.runs.entry(key).or_default();
         if runs.last().is_none_or(|last| last.pieces.is_some() != pieces.is_some()) {
-            runs.push(Filling { pieces, frames: Vec::new(), data: Vec::new() });
+            runs.push(Filling {
+                pieces,
+                before: stream.shape,
+                frames: Vec::new(),
+                shared: Vec::new(),
+                middles: Vec::new(),
+                middle_lens: Vec::new(),
+            });
         }
         let last = runs.len() - 1;
-        &mut runs[last]
+        (stream, &mut runs[last])
     }
 
     /// Appends the record and forgets the frames.
@@ -202,7 +189,7 @@ impl FrameColumns {
             previous = exchange.0;
         }
         for ((_, side), run) in runs() {
-            out.push(side_code(side) | if run.pieces.is_some() { TAG_PIECES } else { 0 });
+            out.push(side_code(side) | run.tag());
         }
         for (_, run) in runs() {
             put_varint(out, len_u64(run.frames.len()));
@@ -210,30 +197,129 @@ impl FrameColumns {
         for offset in runs().filter_map(|(_, run)| run.pieces) {
             put_varint(out, offset);
         }
-        let frames = || runs().flat_map(|(_, run)| &run.frames);
-        for frame in frames() {
-            put_varint(out, frame.len);
-        }
-        let mut first = 0;
+        encode_lens(runs().map(|(_, run)| run), out);
+        encode_times(runs().map(|(_, run)| run), out);
         for (_, run) in runs() {
-            let mut previous = first;
-            first = run.frames.first().map_or(first, |frame| frame.at);
-            for frame in &run.frames {
-                put_zigzag(out, frame.at.wrapping_sub(previous).cast_signed());
-                previous = frame.at;
-            }
+            run.encode_middles(out);
         }
-        for frame in frames() {
-            put_varint(out, frame.lag);
-        }
-        for data in runs().flat_map(|(_, run)| &run.data) {
-            out.extend_from_slice(data);
+        for exchange in self.ended.drain(..) {
+            self.streams.remove(&(exchange, Side::Request));
+            self.streams.remove(&(exchange, Side::Response));
         }
     }
 }
 
-/// Returns the runs of a frames record.
-pub(crate) fn decode_frames(payload: Bytes) -> Result<Vec<Run>, Malformed> {
+/// Appends what frames share, as changes, then the lengths of what they don't.
+fn encode_lens<'a>(runs: impl Iterator<Item = &'a Filling> + Clone, out: &mut Vec<u8>) {
+    for run in runs.clone() {
+        let mut previous = run.before.front;
+        for &(front, _) in &run.shared {
+            put_zigzag(out, front.wrapping_sub(previous).cast_signed());
+            previous = front;
+        }
+    }
+    for run in runs.clone() {
+        let mut previous = run.before.back;
+        for &(_, back) in &run.shared {
+            put_zigzag(out, back.wrapping_sub(previous).cast_signed());
+            previous = back;
+        }
+    }
+    for run in runs {
+        if run.pieces.is_some() {
+            run.frames.iter().for_each(|frame| put_varint(out, frame.len));
+        } else if !run.is_terminated() {
+            run.middle_lens.iter().for_each(|&len| put_varint(out, len_u64(len)));
+        }
+    }
+}
+
+/// Appends the times: of each, what came before is taken off, and the rest cut into columns by byte.
+fn encode_times<'a>(runs: impl Iterator<Item = &'a Filling> + Clone, out: &mut Vec<u8>) {
+    let mut deltas = Vec::new();
+    let mut first = 0;
+    for run in runs.clone() {
+        let mut previous = run.before.at.unwrap_or(first);
+        first = run.frames.first().map_or(first, |frame| frame.at);
+        for frame in &run.frames {
+            deltas.push(frame.at.wrapping_sub(previous));
+            previous = frame.at;
+        }
+    }
+    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[0]));
+    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[1]));
+    for delta in &deltas {
+        put_zigzag(out, delta.cast_signed() >> 16);
+    }
+    for frame in runs.flat_map(|run| &run.frames) {
+        put_varint(out, frame.lag);
+    }
+}
+
+// === impl Filling ===
+
+impl Filling {
+    fn tag(&self) -> u8 {
+        match self.pieces {
+            Some(_) => TAG_PIECES,
+            None if self.is_terminated() => TAG_TERMINATED,
+            None => 0,
+        }
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.pieces.is_none() && memchr::memchr(TERMINATOR, &self.middles).is_none()
+    }
+
+    fn encode_middles(&self, out: &mut Vec<u8>) {
+        if !self.is_terminated() {
+            out.extend_from_slice(&self.middles);
+            return;
+        }
+        let mut at = 0;
+        for &len in &self.middle_lens {
+            out.extend_from_slice(&self.middles[at..at + len]);
+            out.push(TERMINATOR);
+            at += len;
+        }
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Returns what `data` is to share with the frame before, at its front and at its back.
+    fn shared_with(&self, data: &[u8]) -> (usize, usize) {
+        let longest = data.len().min(self.bytes.len());
+        let front = common(data.iter().zip(&self.bytes));
+        let whole_back = common(data.iter().rev().zip(self.bytes.iter().rev()));
+        let back = whole_back.min(longest - front);
+        // Two words that begin alike would move the places for one frame: keep those of the frame before while they
+        // hold, so that words stay whole.
+        let held = (to_len(self.shape.front), to_len(self.shape.back));
+        let holds = held.0 <= front && held.1 <= whole_back && held.0 + held.1 <= longest;
+        if holds && front + back < held.0 + held.1 + WORTH_MOVING { held } else { (front, back) }
+    }
+}
+
+/// Returns how many pairs at the front are equal.
+fn common<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
+    pairs.take_while(|(a, b)| a == b).count()
+}
+
+/// Puts a frame together from what it shares with the one before and what it does not; none when there is not so much to
+/// share.
+pub(crate) fn unfold(previous: &[u8], shared: (u32, u32), middle: &[u8]) -> Option<Bytes> {
+    let (front, back) = (shared.0 as usize, shared.1 as usize);
+    let mut data = BytesMut::with_capacity(front + middle.len() + back);
+    data.extend_from_slice(previous.get(..front)?);
+    data.extend_from_slice(middle);
+    data.extend_from_slice(&previous[previous.len().checked_sub(back)?..]);
+    Some(data.freeze())
+}
+
+/// Returns the runs of a frames record, which follow those of `shapes`.
+pub(crate) fn decode_frames(payload: Bytes, shapes: &mut Shapes) -> Result<Vec<Run>, Malformed> {
     let mut cursor = Cursor::new(payload);
     let count = cursor.count()?;
     let mut exchange = 0_u64;
@@ -243,37 +329,138 @@ pub(crate) fn decode_frames(payload: Bytes) -> Result<Vec<Run>, Malformed> {
         exchanges.push(ExchangeId(exchange));
     }
     let tags = cursor.take(count)?;
-    let counts = cursor.varints(count)?;
-    let in_pieces = tags.iter().filter(|&&tag| tag & TAG_PIECES != 0).count();
-    let mut offsets = cursor.varints(in_pieces)?.into_iter();
-    let total = counts.iter().try_fold(0_u64, |sum, &count| sum.checked_add(count));
-    let total = to_len(total.ok_or(Malformed("a run has too many frames"))?);
-    let lens = cursor.varints(total)?;
-    let mut ats = Vec::with_capacity(total.min(RESERVE));
-    let mut first = 0_u64;
-    for &count in &counts {
-        let mut at = first;
-        for idx in 0..count {
-            at = at.wrapping_add(cursor.zigzag()?.cast_unsigned());
-            if idx == 0 {
-                first = at;
-            }
-            ats.push(at);
-        }
+    let mut heads = Vec::with_capacity(count.min(RESERVE));
+    for (exchange, &tag) in exchanges.into_iter().zip(tags.iter()) {
+        let key = (exchange, side_of(tag & TAG_RESPONSE)?);
+        heads.push(Head { key, tag, count: to_len(cursor.varint()?), offset: 0 });
     }
-    let lags = cursor.varints(total)?;
-    let mut stamps =
-        lens.into_iter().zip(ats).zip(lags).map(|((len, at), lag)| Stamp { len, at, lag });
+    for head in heads.iter_mut().filter(|head| head.tag & TAG_PIECES != 0) {
+        head.offset = cursor.varint()?;
+    }
+    let frames_of = |wanted: fn(&Head) -> bool| {
+        let mut counts = heads.iter().filter(|head| wanted(head)).map(|head| head.count);
+        counts
+            .try_fold(0_usize, |sum, count| sum.checked_add(count))
+            .ok_or(Malformed("a run has too many frames"))
+    };
+    let inline = frames_of(|head| head.tag & TAG_PIECES == 0)?;
+    let fronts = cursor.varints(inline)?;
+    let mut shared = fronts.into_iter().zip(cursor.varints(inline)?);
+    let told = frames_of(|head| head.tag & TAG_TERMINATED == 0 || head.tag & TAG_PIECES != 0)?;
+    let mut lens = cursor.varints(told)?.into_iter();
+    let mut times = decode_times(&mut cursor, &heads, frames_of(|_| true)?, shapes)?.into_iter();
     let mut runs = Vec::with_capacity(count.min(RESERVE));
-    for ((exchange, &tag), count) in exchanges.into_iter().zip(tags.iter()).zip(counts) {
-        let frames: Vec<Stamp> = stamps.by_ref().take(to_len(count)).collect();
-        let place = if tag & TAG_PIECES != 0 {
-            Place::Pieces(offsets.next().ok_or(Malformed("a run has no offset"))?)
+    for head in heads {
+        let times = times.by_ref().take(head.count);
+        let mut frames: Vec<Stamp> = times.map(|(at, lag)| Stamp { len: 0, at, lag }).collect();
+        let place = if head.tag & TAG_PIECES != 0 {
+            frames.iter_mut().zip(lens.by_ref()).for_each(|(frame, len)| frame.len = len);
+            Place::Pieces(head.offset)
         } else {
-            let bytes = frames.iter().try_fold(0_u64, |sum, frame| sum.checked_add(frame.len));
-            Place::Inline(cursor.take(to_len(bytes.ok_or(Malformed("a frame is too long"))?))?)
+            let middles = if head.tag & TAG_TERMINATED != 0 {
+                terminated(&mut cursor, head.count)?
+            } else {
+                let lens = lens.by_ref().take(head.count).map(to_len);
+                lens.map(|len| cursor.take(len)).collect::<Result<_, _>>()?
+            };
+            let shape = shapes.shapes.entry(head.key).or_default();
+            let shared = shape.unfold(shared.by_ref().take(head.count), &middles, &mut frames)?;
+            Place::Inline { shared, middles }
         };
-        runs.push(Run { exchange, side: side_of(tag & TAG_RESPONSE)?, place, frames });
+        let (exchange, side) = head.key;
+        runs.push(Run { exchange, side, place, frames });
     }
     Ok(runs)
+}
+
+/// The front of a run.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    key: Key,
+    tag: u8,
+    count: usize,
+    offset: u64,
+}
+
+/// Returns when each frame was read, and its lag.
+fn decode_times(
+    cursor: &mut Cursor,
+    heads: &[Head],
+    total: usize,
+    shapes: &mut Shapes,
+) -> Result<Vec<(u64, u64)>, Malformed> {
+    let low = cursor.take(total)?;
+    let high = cursor.take(total)?;
+    let rest = cursor.varints(total)?;
+    let lags = cursor.varints(total)?;
+    let mut times = Vec::with_capacity(total);
+    let mut first = 0_u64;
+    for head in heads {
+        let shape = shapes.shapes.entry(head.key).or_default();
+        let mut at = shape.at.unwrap_or(first);
+        for nth in 0..head.count {
+            let idx = times.len();
+            let delta = unzigzag(rest[idx]) << 16 | u64::from(high[idx]) << 8 | u64::from(low[idx]);
+            at = at.wrapping_add(delta);
+            if nth == 0 {
+                first = at;
+            }
+            times.push((at, lags[idx]));
+            shape.at = Some(at);
+        }
+    }
+    Ok(times)
+}
+
+/// Takes `count` middles, each up to its terminator.
+fn terminated(cursor: &mut Cursor, count: usize) -> Result<Vec<Bytes>, Malformed> {
+    let mut middles = Vec::with_capacity(count.min(RESERVE));
+    for _ in 0..count {
+        middles.push(cursor.take_until(TERMINATOR)?);
+    }
+    Ok(middles)
+}
+
+// === impl Shapes ===
+
+impl Shapes {
+    /// Forgets an exchange.
+    pub(crate) fn end(&mut self, exchange: ExchangeId) {
+        self.shapes.remove(&(exchange, Side::Request));
+        self.shapes.remove(&(exchange, Side::Response));
+    }
+
+    /// Forgets everything: a zstd frame begins.
+    pub(crate) fn restart(&mut self) {
+        self.shapes.clear();
+    }
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// Turns the changes of what frames share into numbers, checks them, and finds the frames' lengths.
+    fn unfold(
+        &mut self,
+        changes: impl Iterator<Item = (u64, u64)>,
+        middles: &[Bytes],
+        frames: &mut [Stamp],
+    ) -> Result<Vec<(u32, u32)>, Malformed> {
+        let mut shared = Vec::with_capacity(frames.len());
+        for (((front, back), middle), frame) in changes.zip(middles).zip(frames) {
+            self.front = self.front.wrapping_add(unzigzag(front));
+            self.back = self.back.wrapping_add(unzigzag(back));
+            if self.front > self.len || self.back > self.len {
+                return Err(Malformed("a frame shares more than there is"));
+            }
+            frame.len = self.front + len_u64(middle.len()) + self.back;
+            if frame.len >= len_u64(MAX_INLINE) {
+                return Err(Malformed("an inline frame is longer than the limit"));
+            }
+            self.len = frame.len;
+            let narrow = |value| u32::try_from(value).map_err(|_| Malformed("a frame is too long"));
+            shared.push((narrow(self.front)?, narrow(self.back)?));
+        }
+        Ok(shared)
+    }
 }

@@ -8,13 +8,14 @@ use memchr::memmem;
 
 use crate::trace::block::Start;
 use crate::trace::codec::{decode_counters, decode_event, decode_header};
-use crate::trace::columns::{Blob, Pieces, Run, decode_blobs, decode_frames};
+use crate::trace::columns::{Run, Shapes, decode_frames};
 use crate::trace::compress::Decompressor;
 use crate::trace::format::{
     BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, FormatVersion, MAGIC, MAGIC_LEN, MARKER, TAIL_LEN,
     VERSION, VersionMismatch, magic, opcode,
 };
 use crate::trace::index::{Chapter, Footer, Place, decode_chapters, decode_footer, decode_places};
+use crate::trace::pieces::{Blob, Pieces, decode_blobs};
 use crate::trace::record::{Counters, Event, Header};
 use crate::trace::wire::{Cursor, Malformed, len_u64, to_len};
 
@@ -31,6 +32,7 @@ pub(crate) struct Decoder {
     /// Number of the zstd frame, and of the next blob, once known.
     ordinal: u32,
     next_blob: u64,
+    shapes: Shapes,
     /// Whether the end magic was passed.
     closed: bool,
 }
@@ -123,6 +125,7 @@ impl Decoder {
             crc: 0,
             ordinal: 0,
             next_blob: 0,
+            shapes: Shapes::default(),
             closed: false,
         })
     }
@@ -247,6 +250,9 @@ impl Decoder {
     fn records(&mut self, header: BlockHeader, raw: Bytes) -> Result<Batch, Malformed> {
         let mut batch = Batch { raw: u64::from(header.raw), ..Batch::default() };
         let mut cursor = Cursor::new(raw);
+        if header.starts {
+            self.shapes.restart();
+        }
         let mut next_blob = self.next_blob;
         let mut ordinal = self.ordinal;
         while !cursor.is_empty() {
@@ -273,7 +279,7 @@ impl Decoder {
                     let base = next_blob - len_u64(batch.blobs.len());
                     batch.pieces.push(Pieces::decode(payload, base)?);
                 }
-                opcode::FRAMES => batch.runs.append(&mut decode_frames(payload)?),
+                opcode::FRAMES => batch.runs.append(&mut decode_frames(payload, &mut self.shapes)?),
                 opcode::COUNTERS => batch.counters = Some(decode_counters(&payload)?),
                 opcode::INDEX => batch.places.append(&mut decode_places(payload)?),
                 opcode::MAP => batch.chapters.append(&mut decode_chapters(payload)?),
@@ -286,6 +292,11 @@ impl Decoder {
         }
         if header.starts && batch.start.is_none() {
             return Err(Malformed("a zstd frame begins without saying where it is"));
+        }
+        for event in &batch.events {
+            if let Event::End(end) = event {
+                self.shapes.end(end.exchange);
+            }
         }
         (self.next_blob, self.ordinal) = (next_blob, ordinal);
         batch.ordinal = ordinal;

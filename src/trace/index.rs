@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::clock::Nanos;
 use crate::trace::codec::{decode, encode, outcome_code, outcome_of};
 use crate::trace::record::{Counters, ExchangeId, Outcome, Side};
-use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint, put_zigzag};
+use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint, put_zigzag, unzigzag};
 
 /// Where an exchange lies in a segment, in zstd frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,10 +195,6 @@ impl Place {
             self.request_last = ordinal;
         }
     }
-}
-
-fn unzigzag(value: u64) -> u64 {
-    (value >> 1) ^ 0_u64.wrapping_sub(value & 1)
 }
 
 fn ordinal(value: u64) -> Result<u32, Malformed> {

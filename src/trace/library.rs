@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::trace::assemble::{BlobSource, Part, parts};
-use crate::trace::columns::Blob;
 use crate::trace::decoder::{Decoder, Loss, Step};
 use crate::trace::open::SegmentInfo;
+use crate::trace::pieces::Blob;
 use crate::trace::reader::TraceError;
 use crate::trace::record::ExchangeId;
 use crate::trace::wire::len_u64;

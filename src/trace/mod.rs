@@ -13,6 +13,7 @@ mod format;
 mod index;
 mod library;
 mod open;
+mod pieces;
 mod reader;
 pub mod record;
 mod scan;

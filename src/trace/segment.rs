@@ -13,7 +13,7 @@ use crate::clock::Nanos;
 use crate::trace::blobs::{BlobTable, Lookup};
 use crate::trace::block::{BlockBuilder, PiecePlace, put_record};
 use crate::trace::codec::encode_event;
-use crate::trace::columns::{Stamp, stamp};
+use crate::trace::columns::{MAX_INLINE, Stamp, stamp};
 use crate::trace::compress::Then;
 use crate::trace::format::{MAX_RECORD, opcode};
 use crate::trace::index::{
@@ -76,7 +76,7 @@ struct Stretch {
 }
 
 /// Response frames of at least this many bytes go to pieces, as all request frames do.
-const LARGE_FRAME: usize = 4 << 10;
+const LARGE_FRAME: usize = MAX_INLINE;
 /// Bytes that have waited this long for a cut are cut at a flush: with [`FLUSH_EVERY`] none is older than 200 ms.
 ///
 /// [`FLUSH_EVERY`]: crate::trace::FLUSH_EVERY
@@ -196,7 +196,7 @@ impl Segment {
         body.len += stamp.len;
         if !large {
             body.end_stretch(&mut self.store);
-            self.store.block.frame_inline(frame.exchange, frame.side, stamp, frame.data.clone());
+            self.store.block.frame_inline(frame.exchange, frame.side, stamp, &frame.data);
             return Ok(());
         }
         let stretch = body
@@ -253,6 +253,7 @@ impl Segment {
                     open.response.end_stretch(&mut self.store);
                     let place = open.place;
                     self.open.remove(&exchange);
+                    self.store.block.end(exchange);
                     self.closed.push(place);
                 }
                 _ => {}
@@ -297,7 +298,11 @@ impl Segment {
         let next_blob = self.store.blobs.next();
         let first_blob = next_blob - self.store.block.blobs();
         let raw = self.store.block.build(self.sink.start(first_blob), next_blob, counters);
-        self.sink.write_block(&raw, first_blob, Then::GoOn, &self.options)
+        self.sink.write_block(&raw, first_blob, Then::GoOn, &self.options)?;
+        if self.sink.starts() {
+            self.store.block.restart();
+        }
+        Ok(())
     }
 }
 

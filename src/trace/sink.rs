@@ -134,6 +134,11 @@ impl Sink {
         Ok(())
     }
 
+    /// Returns whether the next block begins a zstd frame.
+    pub(crate) fn starts(&self) -> bool {
+        self.starts
+    }
+
     /// Makes the next block begin a zstd frame.
     pub(crate) fn break_frame(&mut self) {
         self.starts = true;

@@ -13,6 +13,9 @@ pub(crate) struct Cursor {
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
+/// Most elements that are reserved ahead on the word of a file.
+pub(crate) const RESERVE: usize = 1 << 12;
+
 /// Appends `value` as a varint: seven bits a byte, lowest first, high bit set on all but the last.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -25,6 +28,11 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 /// Appends `value` as a zigzag varint: 0, -1, 1, -2, ... become 0, 1, 2, 3, ...
 pub(crate) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+/// Returns the two's complement of a zigzag number.
+pub(crate) fn unzigzag(value: u64) -> u64 {
+    (value >> 1) ^ 0_u64.wrapping_sub(value & 1)
 }
 
 /// Returns a length as a number of the file.
@@ -64,6 +72,14 @@ impl Cursor {
         Ok(self.bytes.split_to(len))
     }
 
+    /// Takes the bytes before the next `end`, and drops that.
+    pub(crate) fn take_until(&mut self, end: u8) -> Result<Bytes, Malformed> {
+        let len = memchr::memchr(end, &self.bytes).ok_or(Malformed("a field has no end"))?;
+        let taken = self.bytes.split_to(len);
+        self.bytes.advance(1);
+        Ok(taken)
+    }
+
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         let first = *self.bytes.first().ok_or(Malformed("a record ends in a field"))?;
         self.bytes.advance(1);
@@ -77,8 +93,7 @@ impl Cursor {
     }
 
     pub(crate) fn zigzag(&mut self) -> Result<i64, Malformed> {
-        let value = self.varint()?;
-        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+        Ok(unzigzag(self.varint()?).cast_signed())
     }
 
     /// Takes a count of things of at least one byte each, so that it can't exceed what is left.

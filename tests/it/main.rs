@@ -12,3 +12,4 @@ mod telemetry_command;
 mod telemetry_samples;
 mod trace_events;
 mod trace_roundtrip;
+mod trace_size;
