@@ -1,1 +1,26 @@
-//! report
+//! Reports: what a run folder says, for people. They depend on the folder alone.
+//!
+//! `gather` reads the folder once, row by row, into a [`summary::Summary`] whose size does not depend on the run's. From
+//! that, `tables` makes the tables that [`text`] and [`html`] write, `chart` the figures, and `doubts` every reason to
+//! mistrust the numbers. [`compare`] puts runs beside each other.
+//!
+//! Reading order: [`summary`], [`stats`], [`warnings`], then the rest.
+
+mod chart;
+pub mod compare;
+mod doubts;
+mod gather;
+pub mod html;
+pub mod schema;
+mod series;
+pub mod stats;
+pub mod summary;
+mod tables;
+pub mod text;
+pub mod units;
+pub mod warnings;
+mod write;
+
+pub use gather::{gather, rows};
+pub use tables::{Table, verdict};
+pub use write::{HTML, MARKDOWN, ReportError, write};

@@ -5,6 +5,7 @@ mod dialect_openai;
 mod http_client;
 mod http_server;
 mod layering;
+mod report_page;
 mod results_run;
 mod results_schema;
 mod support;

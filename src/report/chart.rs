@@ -1,0 +1,415 @@
+//! Charts: figures of the plotly crate, drawn by the library that it brings, which is put into the page.
+//!
+//! Colors of text and lines are such that they can be read on white and on black.
+
+use plotly::common::{DashType, Fill, Font, Line, LineShape, Marker, Mode, Orientation, Title};
+use plotly::configuration::{DisplayModeBar, ModeBarButtonName};
+use plotly::layout::{Axis, AxisType, HoverMode, Legend, Margin, RangeMode};
+use plotly::{Configuration, Layout, Plot, Scatter};
+
+use super::series::{Level, Series};
+use super::stats::{Distribution, PerMille};
+use super::summary::{GpuLines, HostBin, Summary, Traffic};
+
+/// A figure and how tall it is.
+#[derive(Debug)]
+pub struct Chart {
+    /// What it shows.
+    pub title: &'static str,
+    /// What has to be known to read it.
+    pub note: String,
+    /// Height in CSS pixels.
+    pub height: usize,
+    /// Its HTML: a `div` and a script that draws into it.
+    pub html: String,
+}
+
+/// One line of a panel.
+struct Curve {
+    name: String,
+    points: Points,
+    color: &'static str,
+    style: Style,
+}
+
+/// Places of a curve; none where there is nothing to draw.
+type Points = Vec<(f64, Option<f64>)>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Line,
+    Dotted,
+    Steps,
+    Points,
+}
+
+/// One of several panels above the same time axis.
+struct Panel {
+    title: &'static str,
+    unit: &'static str,
+    curves: Vec<Curve>,
+}
+
+/// Returns the script that draws all figures, in its element: the one thing they share.
+pub(super) fn library() -> String {
+    // The crate's text goes on with a library for formulas, which no figure here has.
+    let all = Plot::offline_js_sources();
+    let end = all.find(SCRIPT_END).map_or(all.len(), |at| at + SCRIPT_END.len());
+    all[..end].to_owned()
+}
+
+/// Returns the histograms of a run, replayed and recorded in one.
+pub(super) fn histograms(summary: &Summary) -> Vec<Chart> {
+    let plots = &summary.plots;
+    let figures = [
+        ("Time to first token", "ttft", &plots.ttft, Some(&plots.recorded_ttft)),
+        ("Between frames with content", "gap", &plots.gap, None),
+        ("Time per output token", "tpot", &plots.tpot, None),
+        ("End to end", "e2e", &plots.e2e, Some(&plots.recorded_e2e)),
+    ];
+    figures
+        .into_iter()
+        .filter(|(_, _, replayed, _)| replayed.count() > 1)
+        .map(|(title, id, replayed, recorded)| {
+            let recorded = recorded.filter(|recorded| recorded.count() > 1);
+            let named = recorded
+                .map(|recorded| ("recorded".to_owned(), recorded))
+                .into_iter()
+                .chain([("replayed".to_owned(), replayed)])
+                .collect::<Vec<_>>();
+            histogram(title, id, &named)
+        })
+        .collect()
+}
+
+/// Draws the distributions `named` over each other, as shares of their rows.
+pub(super) fn histogram(title: &'static str, id: &str, named: &[(String, &Distribution)]) -> Chart {
+    let (edges, scale) = edges(named.iter().map(|(_, of)| *of));
+    let mut plot = Plot::new();
+    for (place, (name, of)) in named.iter().enumerate() {
+        let bins = of.histogram(&edges);
+        let points = bins.iter().enumerate().map(|(bin, rows)| {
+            let middle = f64::midpoint(edges[bin], edges[bin + 1]);
+            (middle / 1e6, Some(to_f64(*rows) * 100.0 / to_f64(of.count())))
+        });
+        let color = if named.len() == 1 { BLUE } else { PALETTE[place % PALETTE.len()] };
+        let curve =
+            Curve { name: name.clone(), points: points.collect(), color, style: Style::Steps };
+        plot.add_trace(curve.trace("y"));
+    }
+    let x = axis().type_(scale).title(Title::with_text("ms")).show_grid(false);
+    let y = axis().tick_suffix(" %").range_mode(RangeMode::ToZero);
+    plot.set_layout(layout().x_axis(x).y_axis(y).hover_mode(HoverMode::XUnified));
+    plot.set_configuration(configuration());
+    let beyond: u64 =
+        named.iter().map(|(_, of)| of.count() - of.histogram(&edges).iter().sum::<u64>()).sum();
+    Chart {
+        title,
+        note: match beyond {
+            0 => String::new(),
+            1 => "One value lies beyond the axis.".to_owned(),
+            _ => format!("{beyond} values lie beyond the axis."),
+        },
+        height: 260,
+        html: plot.to_inline_html(Some(id)),
+    }
+}
+
+/// Draws everything that changes with time in panels above one time axis; none when there is nothing.
+pub(super) fn over_time(summary: &Summary) -> Option<Chart> {
+    let mut panels: Vec<Panel> = traffic(summary)
+        .into_iter()
+        .chain(machines(summary))
+        .filter(|panel| panel.curves.iter().any(|curve| !curve.points.is_empty()))
+        .collect();
+    panels.truncate(MOST_PANELS);
+    if panels.is_empty() {
+        return None;
+    }
+    let height = panels.len() * PANEL_HEIGHT + 40;
+    let mut plot = Plot::new();
+    let mut figure = layout().hover_mode(HoverMode::XUnified);
+    let count = to_f64(panels.len() as u64);
+    for (place, panel) in panels.iter().enumerate() {
+        // The first panel is on top. Panels share the x axis, which stands below the last.
+        let top = 1.0 - to_f64(place as u64) / count;
+        let bottom = top - 1.0 / count + 0.16 / count;
+        let title = Title::with_text(panel.title).font(Font::new().size(12).color(TEXT));
+        let y = axis()
+            .domain(&[bottom.max(0.0), top])
+            .title(title)
+            .tick_suffix(panel.unit)
+            .range_mode(RangeMode::ToZero)
+            .n_ticks(4);
+        figure = with_y_axis(figure, place, y);
+        for curve in &panel.curves {
+            plot.add_trace(curve.trace(&y_name(place)));
+        }
+    }
+    let last = y_name(panels.len() - 1);
+    let x = axis().anchor(&last).title(Title::with_text("seconds since the run's start"));
+    plot.set_layout(figure.x_axis(x));
+    plot.set_configuration(configuration());
+    Some(Chart {
+        title: "Over time",
+        note: format!(
+            "Bins of {} s. Drag to zoom all panels; double click to see all again.",
+            summary.plots.traffic.width_s()
+        ),
+        height,
+        html: plot.to_inline_html(Some("time")),
+    })
+}
+
+fn traffic(summary: &Summary) -> Vec<Panel> {
+    let plots = &summary.plots;
+    let width = plots.traffic.width_s();
+    let line = |name: &str, color, style, value: &dyn Fn(&Traffic) -> f64| {
+        let points: Vec<_> =
+            plots.traffic.points().map(|(at, bin)| (at, Some(value(bin)))).collect();
+        let nothing = points.iter().all(|(_, value)| *value == Some(0.0));
+        let points = if nothing { Vec::new() } else { points };
+        Curve { name: name.to_owned(), points, color, style }
+    };
+    let scatter = |name: &str, color, points: &[(f64, f64)]| Curve {
+        name: name.to_owned(),
+        points: points.iter().map(|(at, value)| (*at, Some(*value))).collect(),
+        color,
+        style: Style::Points,
+    };
+    let width_ns = width * 1e9;
+    let mut in_flight = vec![line("in flight", BLUE, Style::Line, &|bin| bin.busy_ns / width_ns)];
+    in_flight.extend(server(summary, &RUNNING, AMBER, Style::Line));
+    in_flight.extend(server(summary, &WAITING, RED, Style::Dotted));
+    vec![
+        Panel {
+            title: "requests/s",
+            unit: "",
+            curves: vec![
+                line("sent", GRAY, Style::Dotted, &|bin| to_f64(bin.sent) / width),
+                line("complete", BLUE, Style::Line, &|bin| to_f64(bin.good) / width),
+                line("not good", RED, Style::Line, &|bin| to_f64(bin.bad) / width),
+            ],
+        },
+        Panel {
+            title: "tokens out/s",
+            unit: "",
+            curves: vec![line("output tokens", GREEN, Style::Line, &|bin| {
+                bin.output_tokens / width
+            })],
+        },
+        Panel { title: "in flight", unit: "", curves: in_flight },
+        Panel {
+            title: "first token",
+            unit: " ms",
+            curves: vec![scatter("time to first token", BLUE, plots.ttft_points.points())],
+        },
+        Panel {
+            title: "lateness",
+            unit: " ms",
+            curves: vec![scatter("lateness", GRAY, plots.lateness_points.points())],
+        },
+    ]
+}
+
+fn machines(summary: &Summary) -> Vec<Panel> {
+    let plots = &summary.plots;
+    let gpu = |what: &str, series: &dyn Fn(&GpuLines) -> Points| {
+        plots
+            .gpus
+            .iter()
+            .zip(PALETTE.iter().cycle())
+            .map(|((index, lines), color)| Curve {
+                name: format!("GPU {index} {what}"),
+                points: series(lines),
+                color,
+                style: Style::Line,
+            })
+            .filter(|curve| !curve.points.is_empty())
+            .collect::<Vec<_>>()
+    };
+    let host = |name: &str, color, level: &dyn Fn(&HostBin) -> &Level| Curve {
+        name: name.to_owned(),
+        points: plots.host.points().map(|(at, bin)| (at, level(bin).mean())).collect(),
+        color,
+        style: Style::Line,
+    };
+    let mut busy = gpu("busy", &|lines| means(&lines.utilization_pct, 1.0));
+    busy.extend(server(summary, &["DCGM_FI_DEV_GPU_UTIL"], AMBER, Style::Line));
+    vec![
+        Panel { title: "GPU busy", unit: " %", curves: busy },
+        Panel {
+            title: "GPU power",
+            unit: " W",
+            curves: gpu("power", &|lines| means(&lines.power_w, 1.0)),
+        },
+        Panel {
+            title: "CPU",
+            unit: " %",
+            curves: vec![
+                host("all CPUs", GRAY, &|bin| &bin.cpu_pct),
+                host("this process (100 % is one CPU)", BLUE, &|bin| &bin.process_cpu_pct),
+            ],
+        },
+        Panel {
+            title: "GPU memory",
+            unit: " GB",
+            curves: gpu("memory", &|lines| means(&lines.memory_bytes, 1e-9)),
+        },
+    ]
+}
+
+/// The first of the server's metrics `names` that is in the run.
+fn server(summary: &Summary, names: &[&str], color: &'static str, style: Style) -> Option<Curve> {
+    let (name, series) = names
+        .iter()
+        .find_map(|name| summary.plots.server.get(*name).map(|series| (*name, series)))?;
+    Some(Curve { name: name.to_owned(), points: means(series, 1.0), color, style })
+}
+
+fn means(series: &Series<Level>, factor: f64) -> Points {
+    series.points().map(|(at, level)| (at, level.mean().map(|mean| mean * factor))).collect()
+}
+
+/// Returns 48 bins from the smallest value to just above the 99th percentile of all, and whether their widths grow.
+fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisType) {
+    let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
+    for of in all {
+        let mut of = of.clone();
+        let spread = of.spread();
+        let top = of.quantile(PerMille(990)).or(spread.max).unwrap_or(0);
+        let bottom = of.quantile(PerMille(5)).or(spread.min).unwrap_or(0);
+        low = low.min(signed(bottom));
+        high = high.max(signed(top).mul_add(1.1, 1.0).min(signed(spread.max.unwrap_or(0)) + 1.0));
+    }
+    let low = low.min(high - 1.0).max(0.0);
+    let steps = 0..=BINS;
+    if low >= 1.0 && high / low > 100.0 {
+        let ratio = (high / low).ln();
+        let edge = |step: u64| low * (ratio * to_f64(step) / to_f64(BINS)).exp();
+        return (steps.map(edge).collect(), AxisType::Log);
+    }
+    let low = if low < high / 4.0 { 0.0 } else { low };
+    let edge = |step: u64| low + (high - low) * to_f64(step) / to_f64(BINS);
+    (steps.map(edge).collect(), AxisType::Linear)
+}
+
+// === impl Curve ===
+
+impl Curve {
+    fn trace(&self, y_axis: &str) -> Box<Scatter<f64, Option<f64>>> {
+        let (x, y): (Vec<f64>, Vec<Option<f64>>) =
+            self.points.iter().map(|(x, y)| (round(*x), y.map(round))).unzip();
+        let trace = Scatter::new(x, y).name(&self.name).y_axis(y_axis);
+        let line = Line::new().color(self.color).width(1.6);
+        match self.style {
+            Style::Points => trace
+                .mode(Mode::Markers)
+                .marker(Marker::new().color(self.color).size(4).opacity(0.55)),
+            Style::Line => trace.mode(Mode::Lines).line(line),
+            Style::Dotted => trace.mode(Mode::Lines).line(line.dash(DashType::Dot)),
+            Style::Steps => {
+                trace.mode(Mode::Lines).line(line.shape(LineShape::Hvh)).fill(Fill::ToZeroY)
+            }
+        }
+    }
+}
+
+fn layout() -> Layout {
+    Layout::new()
+        .auto_size(true)
+        .paper_background_color(CLEAR)
+        .plot_background_color(CLEAR)
+        .font(Font::new().family(FONT).size(12).color(TEXT))
+        .margin(Margin::new().left(64).right(16).top(8).bottom(40))
+        .show_legend(true)
+        .legend(
+            Legend::new()
+                .orientation(Orientation::Horizontal)
+                .y(1.0)
+                .y_anchor(plotly::common::Anchor::Bottom)
+                .x(0.0),
+        )
+}
+
+fn axis() -> Axis {
+    Axis::new().grid_color(GRID).zero_line_color(GRID).line_color(GRID).auto_margin(true)
+}
+
+fn configuration() -> Configuration {
+    Configuration::new()
+        .responsive(true)
+        .display_logo(false)
+        .display_mode_bar(DisplayModeBar::Hover)
+        .mode_bar_buttons_to_remove(vec![
+            ModeBarButtonName::Lasso2d,
+            ModeBarButtonName::Select2d,
+            ModeBarButtonName::SendDataToCloud,
+        ])
+}
+
+fn y_name(place: usize) -> String {
+    if place == 0 { "y".to_owned() } else { format!("y{}", place + 1) }
+}
+
+/// The crate has a method for each axis.
+fn with_y_axis(layout: Layout, place: usize, axis: Axis) -> Layout {
+    match place {
+        0 => layout.y_axis(axis),
+        1 => layout.y_axis2(axis),
+        2 => layout.y_axis3(axis),
+        3 => layout.y_axis4(axis),
+        4 => layout.y_axis5(axis),
+        5 => layout.y_axis6(axis),
+        6 => layout.y_axis7(axis),
+        _ => layout.y_axis8(axis),
+    }
+}
+
+/// Six digits: the page need not carry sixteen.
+fn round(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return 0.0;
+    }
+    let scale = 10_f64.powf(5.0 - value.abs().log10().floor());
+    (value * scale).round() / scale
+}
+
+#[expect(clippy::cast_precision_loss, reason = "axes")]
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "axes")]
+fn signed(ns: i64) -> f64 {
+    ns as f64
+}
+
+const SCRIPT_END: &str = "</script>";
+const BINS: u64 = 48;
+/// The crate has so many y axes.
+const MOST_PANELS: usize = 8;
+const PANEL_HEIGHT: usize = 150;
+const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const CLEAR: &str = "rgba(0,0,0,0)";
+const TEXT: &str = "#7a828c";
+const GRID: &str = "rgba(128,134,144,0.22)";
+const BLUE: &str = "#3b82f6";
+const AMBER: &str = "#e08a1e";
+const RED: &str = "#e5484d";
+const GREEN: &str = "#2a9d6f";
+const GRAY: &str = "#8b929c";
+/// For what there may be several of.
+const PALETTE: [&str; 8] = [AMBER, BLUE, GREEN, "#9b5de5", RED, "#00a6b8", "#b0742f", GRAY];
+const RUNNING: [&str; 4] = [
+    "vllm:num_requests_running",
+    "sglang:num_running_reqs",
+    "llamacpp:requests_processing",
+    "tgi_batch_current_size",
+];
+const WAITING: [&str; 4] = [
+    "vllm:num_requests_waiting",
+    "sglang:num_queue_reqs",
+    "llamacpp:requests_deferred",
+    "tgi_queue_size",
+];

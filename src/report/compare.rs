@@ -1,0 +1,163 @@
+//! Two or more runs beside each other: the first is what the others are compared with.
+
+use super::chart::histogram;
+use super::html;
+use super::stats::Spread;
+use super::summary::Summary;
+use super::tables::{NONE, Table, verdict};
+use super::text::markdown_table;
+use super::units::{count, ns, percent, three};
+
+/// A line of the comparison: what it is, its value in a run, and how it is written.
+struct Line {
+    name: &'static str,
+    value: fn(&Summary) -> Option<f64>,
+    write: fn(f64) -> String,
+}
+
+/// Returns the table of a comparison, the runs named by `names`.
+#[must_use]
+pub fn table(names: &[String], runs: &[Summary]) -> Table {
+    let mut rows = vec![
+        texts("Verdict", runs, |run| verdict(run).split(':').next().unwrap_or_default().to_owned()),
+        texts("Target", runs, |run| {
+            let urls: Vec<&str> = run.manifest.targets.iter().map(|t| t.url.as_str()).collect();
+            if urls.is_empty() { NONE.to_owned() } else { urls.join(" ") }
+        }),
+        texts("Requests", runs, |run| count(run.counts.rows)),
+        texts("Good", runs, |run| percent(run.counts.good, run.counts.rows)),
+        texts("Outputs as recorded", runs, |run| {
+            percent(run.fidelity.outputs_equal, run.fidelity.outputs)
+        }),
+    ];
+    for line in &LINES {
+        let values: Vec<Option<f64>> = runs.iter().map(line.value).collect();
+        if values.iter().all(Option::is_none) {
+            continue;
+        }
+        let cell = |value: &Option<f64>| match (value, values[0]) {
+            (None, _) => NONE.to_owned(),
+            (Some(value), Some(first)) if first > 0.0 => {
+                let change = (value / first - 1.0) * 100.0;
+                format!("{} ({change:+.1} %)", (line.write)(*value))
+            }
+            (Some(value), _) => (line.write)(*value),
+        };
+        let mut row = vec![line.name.to_owned()];
+        row.push(values[0].map_or_else(|| NONE.to_owned(), line.write));
+        row.extend(values.iter().skip(1).map(cell));
+        rows.push(row);
+    }
+    let traces: Vec<&str> = runs.iter().map(|run| run.manifest.trace.digest.as_str()).collect();
+    let same_trace = traces.iter().all(|trace| *trace == traces[0]);
+    Table {
+        title: "Comparison",
+        note: format!(
+            "In brackets the change from the first run.{}",
+            if same_trace {
+                ""
+            } else {
+                " The runs did not replay the same trace: differences may be the traces'."
+            }
+        ),
+        head: std::iter::once(String::new()).chain(names.iter().cloned()).collect(),
+        rows,
+    }
+}
+
+/// Returns the page of a comparison.
+#[must_use]
+pub fn page(names: &[String], runs: &[Summary]) -> String {
+    let mut body = "<h1>Comparison of runs</h1>\n".to_owned();
+    body += &html::table(&table(names, runs));
+    body += "<h2>Distributions</h2>\n<div class=\"two\">\n";
+    let figures = [
+        ("Time to first token", "ttft"),
+        ("Between frames with content", "gap"),
+        ("Time per output token", "tpot"),
+        ("End to end", "e2e"),
+    ];
+    for (title, id) in figures {
+        let named: Vec<_> = names
+            .iter()
+            .zip(runs)
+            .map(|(name, run)| {
+                let plots = &run.plots;
+                let of = match id {
+                    "ttft" => &plots.ttft,
+                    "gap" => &plots.gap,
+                    "tpot" => &plots.tpot,
+                    _ => &plots.e2e,
+                };
+                (name.clone(), of)
+            })
+            .filter(|(_, of)| of.count() > 1)
+            .collect();
+        if !named.is_empty() {
+            body += &html::figure(&histogram(title, id, &named));
+        }
+    }
+    body += "</div>\n";
+    html::document("Comparison of runs", &body)
+}
+
+/// Returns a comparison as Markdown.
+#[must_use]
+pub fn markdown(names: &[String], runs: &[Summary]) -> String {
+    markdown_table(&table(names, runs))
+}
+
+fn texts(name: &str, runs: &[Summary], text: impl Fn(&Summary) -> String) -> Vec<String> {
+    std::iter::once(name.to_owned()).chain(runs.iter().map(text)).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn of(value: Option<i64>) -> Option<f64> {
+    value.map(|ns| ns as f64)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "was an i64")]
+fn write_ns(value: f64) -> String {
+    ns(value as i64)
+}
+
+fn median(spread: &Spread) -> Option<f64> {
+    of(spread.p50)
+}
+
+fn tail(spread: &Spread) -> Option<f64> {
+    of(spread.p99)
+}
+
+const LINES: [Line; 14] = [
+    Line { name: "Requests/s", value: |run| run.rates.requests_per_s, write: three },
+    Line { name: "Output tokens/s", value: |run| run.rates.output_tokens_per_s, write: three },
+    Line { name: "Mean in flight", value: |run| run.rates.concurrency_mean, write: three },
+    Line { name: "TTFT p50", value: |run| median(&run.latencies.ttft), write: write_ns },
+    Line { name: "TTFT p99", value: |run| tail(&run.latencies.ttft), write: write_ns },
+    Line { name: "Between frames p50", value: |run| median(&run.latencies.gap), write: write_ns },
+    Line { name: "Between frames p99", value: |run| tail(&run.latencies.gap), write: write_ns },
+    Line {
+        name: "Time per output token p50",
+        value: |run| median(&run.latencies.tpot),
+        write: write_ns,
+    },
+    Line {
+        name: "Time per output token p99",
+        value: |run| tail(&run.latencies.tpot),
+        write: write_ns,
+    },
+    Line { name: "End to end p50", value: |run| median(&run.latencies.e2e), write: write_ns },
+    Line { name: "End to end p99", value: |run| tail(&run.latencies.e2e), write: write_ns },
+    Line {
+        name: "End to end from due p99",
+        value: |run| tail(&run.latencies.e2e_due),
+        write: write_ns,
+    },
+    Line { name: "Lateness p99", value: |run| tail(&run.latencies.lateness), write: write_ns },
+    Line {
+        name: "GPU joules per output token",
+        value: |run| run.rates.joules_per_output_token,
+        write: three,
+    },
+];

@@ -1,0 +1,195 @@
+//! Looks for doubts in a summary. Each threshold is named, and stands at the end.
+
+use crate::results::manifest::Verdict;
+
+use super::summary::Summary;
+use super::warnings::Warning;
+
+/// Returns every doubt about a run, the worst first.
+pub(super) fn find(summary: &Summary) -> Vec<Warning> {
+    let mut found = Vec::new();
+    about_the_run(summary, &mut found);
+    about_the_client(summary, &mut found);
+    about_the_responses(summary, &mut found);
+    about_the_recording(summary, &mut found);
+    about_the_gpus(summary, &mut found);
+    found.sort_by_key(Warning::weight);
+    found
+}
+
+fn about_the_run(summary: &Summary, found: &mut Vec<Warning>) {
+    let (manifest, counts) = (&summary.manifest, &summary.counts);
+    if !manifest.finished {
+        found.push(Warning::Unfinished);
+    }
+    if manifest.interrupted {
+        let (planned, sent) = (manifest.counts.planned, manifest.counts.sent);
+        found.push(Warning::Interrupted { planned, sent });
+    }
+    if manifest.finished && manifest.verdict == Verdict::Invalid && manifest.reasons.is_empty() {
+        found.push(Warning::Invalid("it gives no reason".to_owned()));
+    }
+    found.extend(manifest.reasons.iter().cloned().map(Warning::Invalid));
+    if counts.rows == 0 {
+        found.push(Warning::NoRequests);
+        return;
+    }
+    if manifest.finished && manifest.counts.sent > counts.rows {
+        found.push(Warning::RowsMissing { sent: manifest.counts.sent, rows: counts.rows });
+    }
+    if counts.good < ENOUGH_ROWS {
+        found.push(Warning::FewRows { good: counts.good });
+    }
+    let bad = counts.errors + counts.failed;
+    if bad > 0 {
+        let commonest = summary.errors.iter().max_by_key(|(_, errors)| errors.count);
+        let commonest = commonest.map(|(key, _)| key.to_string()).unwrap_or_default();
+        found.push(Warning::Failures { bad, rows: counts.rows, commonest });
+    }
+    if !manifest.trace.path.is_empty() && !manifest.trace.complete {
+        found.push(Warning::TraceIncomplete);
+    }
+}
+
+fn about_the_client(summary: &Summary, found: &mut Vec<Warning>) {
+    let (manifest, host, late) = (&summary.manifest, &summary.host, &summary.latencies.lateness);
+    let latency = &summary.latencies;
+    let median = latency.ttft.p50.or(latency.e2e.p50).or(latency.e2e.max);
+    if let (Some(p99_ns), Some(median_ns)) = (late.p99.or(late.max), median)
+        && p99_ns > LATE_NS
+        && p99_ns.saturating_mul(LATE_SHARE) > median_ns
+    {
+        found.push(Warning::Late { p99_ns, median_ns });
+    }
+    if let Some(mean_pct) = host.cpu_pct.mean()
+        && mean_pct > BUSY_PCT
+    {
+        found.push(Warning::BusyClient { mean_pct });
+    }
+    if host.run_delay_s > manifest.duration_s * RUN_DELAY_SHARE && host.run_delay_s > 0.0 {
+        let duration_s = manifest.duration_s;
+        if duration_s > 0.0 {
+            found.push(Warning::RunDelay { delay_s: host.run_delay_s, duration_s });
+        }
+    }
+    if let Some(mean_pct) = host.cpu_steal_pct.mean()
+        && mean_pct > STEAL_PCT
+    {
+        found.push(Warning::Steal { mean_pct });
+    }
+    if let Some(governor) = &manifest.host.governor
+        && governor != "performance"
+    {
+        found.push(Warning::Governor(governor.clone()));
+    }
+    let source = manifest.clock_source.as_str();
+    if !matches!(
+        source,
+        "" | "unknown" | "tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page"
+    ) {
+        found.push(Warning::ClockSource(source.to_owned()));
+    }
+    if host.readings == 0 {
+        found.push(Warning::NoHost);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares")]
+fn about_the_responses(summary: &Summary, found: &mut Vec<Warning>) {
+    let counts = &summary.counts;
+    if counts.estimated_tokens > 0 {
+        let (estimated, rows) = (counts.estimated_tokens, counts.rows);
+        found.push(Warning::EstimatedTokens { estimated, rows });
+    }
+    if counts.uncounted_tokens > 0 {
+        let (uncounted, good) = (counts.uncounted_tokens, counts.good);
+        found.push(Warning::UncountedTokens { uncounted, good });
+    }
+    if counts.content_frames > 0 {
+        let events_per_frame = counts.content_events as f64 / counts.content_frames as f64;
+        if events_per_frame > COALESCED {
+            found.push(Warning::CoalescedFrames { events_per_frame });
+        }
+    }
+    if counts.one_frame_streams * 20 > counts.streams {
+        let (buffered, streams) = (counts.one_frame_streams, counts.streams);
+        found.push(Warning::BufferedStreams { buffered, streams });
+    }
+    if counts.input_tokens > 0 {
+        let pct = counts.cached_tokens as f64 * 100.0 / counts.input_tokens as f64;
+        if pct > CACHED_PCT {
+            found.push(Warning::CachedInput { pct });
+        }
+    }
+    let connect = &summary.latencies.connect;
+    let ttft = summary.latencies.ttft.p50.unwrap_or(i64::MAX);
+    if let Some(median_ns) = connect.p50
+        && counts.connected * 5 > counts.rows
+        && median_ns.saturating_mul(20) > ttft
+    {
+        let (connected, rows) = (counts.connected, counts.rows);
+        found.push(Warning::NewConnections { connected, rows, median_ns });
+    }
+    if counts.retried > 0 {
+        found.push(Warning::Retried { retried: counts.retried });
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares")]
+fn about_the_recording(summary: &Summary, found: &mut Vec<Warning>) {
+    let seen = &summary.fidelity;
+    let differ = seen.statuses - seen.statuses_equal;
+    if differ > 0 {
+        found.push(Warning::StatusesDiffer { differ, of: seen.statuses });
+    }
+    let differ = seen.outputs - seen.outputs_equal;
+    if differ > 0 {
+        found.push(Warning::OutputsDiffer { differ, of: seen.outputs });
+    }
+    if seen.recorded_output_tokens > 0 {
+        let (now, then) = (seen.output_tokens as f64, seen.recorded_output_tokens as f64);
+        let pct = (now - then) * 100.0 / then;
+        if pct.abs() > LENGTHS_PCT {
+            found.push(Warning::LengthsDiffer { pct });
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares")]
+fn about_the_gpus(summary: &Summary, found: &mut Vec<Warning>) {
+    if summary.gpus.is_empty() {
+        found.push(Warning::NoGpu);
+    }
+    for (gpu, used) in &summary.gpus {
+        for (reason, readings) in &used.throttled {
+            let pct = *readings as f64 * 100.0 / used.readings as f64;
+            if !HARMLESS_REASONS.contains(&reason.as_str()) && pct >= THROTTLED_PCT {
+                found.push(Warning::Throttled { gpu: *gpu, reason: reason.clone(), pct });
+            }
+        }
+    }
+}
+
+/// Good rows below which tail quantiles are missing.
+const ENOUGH_ROWS: u64 = 100;
+/// Lateness below this is none.
+const LATE_NS: i64 = 1_000_000;
+/// Lateness matters above one part in so many of the median latency.
+const LATE_SHARE: i64 = 20;
+/// Busy share of the sending machine from which it may be the bottleneck.
+const BUSY_PCT: f64 = 85.0;
+/// Waiting for a CPU, as a share of the run, from which it shows.
+const RUN_DELAY_SHARE: f64 = 0.1;
+/// Stolen CPU time that shows.
+const STEAL_PCT: f64 = 2.0;
+/// Events per frame from which frames are groups.
+const COALESCED: f64 = 1.5;
+/// Share of cached input that shows.
+const CACHED_PCT: f64 = 10.0;
+/// Difference of output lengths that shows.
+const LENGTHS_PCT: f64 = 5.0;
+/// Share of readings from which a GPU counts as held down.
+const THROTTLED_PCT: f64 = 1.0;
+/// Reasons that are no harm: nothing to do, or clocks set by somebody.
+const HARMLESS_REASONS: [&str; 3] =
+    ["gpu_idle", "applications_clocks_setting", "display_clock_setting"];

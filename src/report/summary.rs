@@ -1,0 +1,401 @@
+//! What a report says, as data: made by `gather.rs` in one pass, written by `html.rs`, `markdown.rs` and `tables.rs`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::results::manifest::{Manifest, Verdict};
+
+use super::series::{Bin, Level, Series, Thinned};
+use super::stats::{Distribution, Spread};
+use super::warnings::Warning;
+
+/// All there is to say about one run. Its JSON form is `reenact report --json`.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// The run's manifest.
+    pub manifest: Manifest,
+    /// `VALID`, or `INVALID` when the manifest says so or the run never finished.
+    pub verdict: Verdict,
+    /// Every doubt about the measurement, the worst first.
+    pub warnings: Vec<Warning>,
+    /// Rows of `requests.parquet` by what became of them.
+    pub counts: Counts,
+    /// From the first sent request to the last end, seconds; none without a request.
+    pub span_s: Option<f64>,
+    /// What happened per second of that span.
+    pub rates: Rates,
+    /// Latencies, each over the rows that its name says.
+    pub latencies: Latencies,
+    /// Errors by kind and status.
+    pub errors: BTreeMap<ErrorKey, ErrorCount>,
+    /// Requests by target.
+    pub targets: BTreeMap<String, Group>,
+    /// Requests by operation and model.
+    pub models: BTreeMap<String, Group>,
+    /// The replay beside the recording.
+    pub fidelity: Fidelity,
+    /// The requests that took longest, end to end.
+    pub slowest: Vec<Slow>,
+    /// GPUs by their number.
+    pub gpus: BTreeMap<u32, GpuUse>,
+    /// The machine that sent.
+    pub host: HostUse,
+    /// Names of server metrics that are in the run, with the number of their values.
+    pub server_metrics: BTreeMap<String, u64>,
+    /// Lines and histograms for the charts.
+    #[serde(skip)]
+    pub plots: Plots,
+}
+
+/// Rows of `requests.parquet` by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All rows.
+    pub rows: u64,
+    /// Complete, without an error of any kind: what latencies are taken over.
+    pub good: u64,
+    /// Complete, but with a status of 400 or more, an error inside a 200, or a stream that was cut.
+    pub errors: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Cancelled, as recorded or by an interrupt.
+    pub cancelled: u64,
+    /// Streams asked for.
+    pub streams: u64,
+    /// Sent again on a fresh connection.
+    pub retried: u64,
+    /// Sent on a connection that had to be opened first.
+    pub connected: u64,
+    /// Complete streams whose content came in one frame.
+    pub one_frame_streams: u64,
+    /// Response frames with content, and the events that ended in them.
+    pub content_frames: u64,
+    /// Events in these frames.
+    pub content_events: u64,
+    /// Output token counts that were estimated from frames.
+    pub estimated_tokens: u64,
+    /// Good generating requests without any output token count.
+    pub uncounted_tokens: u64,
+    /// Input tokens of all rows.
+    pub input_tokens: u64,
+    /// Of these, tokens from the server's cache.
+    pub cached_tokens: u64,
+    /// Output tokens of all rows.
+    pub output_tokens: u64,
+}
+
+/// What happened per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Rates {
+    /// Requests sent.
+    pub requests_per_s: Option<f64>,
+    /// Good requests ended.
+    pub good_per_s: Option<f64>,
+    /// Input tokens of all requests.
+    pub input_tokens_per_s: Option<f64>,
+    /// Output tokens of all requests.
+    pub output_tokens_per_s: Option<f64>,
+    /// Mean number of requests in flight.
+    pub concurrency_mean: Option<f64>,
+    /// Energy of all GPUs per output token, joules.
+    pub joules_per_output_token: Option<f64>,
+}
+
+/// Latencies in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Latencies {
+    /// Sent to first token, good rows.
+    pub ttft: Spread,
+    /// The recorded twin, good rows that have both.
+    pub recorded_ttft: Spread,
+    /// Due to first token, good rows.
+    pub ttft_due: Spread,
+    /// Between neighboring frames with content, all responses.
+    pub gap: Spread,
+    /// Per output token after the first, good rows.
+    pub tpot: Spread,
+    /// Sent to end, good rows.
+    pub e2e: Spread,
+    /// The recorded twin, good rows that have both.
+    pub recorded_e2e: Spread,
+    /// Due to end, good rows.
+    pub e2e_due: Spread,
+    /// Due to sent, all sent rows.
+    pub lateness: Spread,
+    /// Name resolution, TCP connect and TLS, rows that opened a connection.
+    pub connect: Spread,
+}
+
+/// What errors are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorKey {
+    /// `reset`, `timeout`, `http`, `api`, ..
+    pub kind: String,
+    /// Response status, where there was one.
+    pub status: Option<u16>,
+}
+
+/// Errors of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ErrorCount {
+    /// How many.
+    pub count: u64,
+    /// Whose fault.
+    pub fault: Option<String>,
+    /// The first one's text.
+    pub example: Option<String>,
+    /// The first one's exchange.
+    pub exchange: u64,
+}
+
+/// Requests that have something in common.
+#[derive(Debug, Default, Serialize)]
+pub struct Group {
+    /// Rows.
+    pub rows: u64,
+    /// Complete without an error.
+    pub good: u64,
+    /// Input tokens.
+    pub input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Sent to first token, good rows.
+    pub ttft: Spread,
+    /// Sent to end, good rows.
+    pub e2e: Spread,
+    #[serde(skip)]
+    pub(super) ttfts: Distribution,
+    #[serde(skip)]
+    pub(super) e2es: Distribution,
+}
+
+/// The replay beside the recording: rows that have both sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Fidelity {
+    /// Rows with a status on both sides.
+    pub statuses: u64,
+    /// Of these, equal.
+    pub statuses_equal: u64,
+    /// Rows with an outcome on both sides.
+    pub outcomes: u64,
+    /// Of these, equal.
+    pub outcomes_equal: u64,
+    /// Rows with a finish reason on both sides.
+    pub finish_reasons: u64,
+    /// Of these, equal.
+    pub finish_reasons_equal: u64,
+    /// Rows with output text on both sides.
+    pub outputs: u64,
+    /// Of these, equal to the last character.
+    pub outputs_equal: u64,
+    /// Rows with an output token count on both sides.
+    pub token_counts: u64,
+    /// Recorded output tokens of these.
+    pub recorded_output_tokens: u64,
+    /// Replayed output tokens of these.
+    pub output_tokens: u64,
+}
+
+/// A request that took long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Slow {
+    /// Its exchange.
+    pub exchange: u64,
+    /// Which time around.
+    pub round: u32,
+    /// When it was sent, since the run's start.
+    pub sent_ns: i64,
+    /// Sent to end.
+    pub e2e_ns: i64,
+    /// Sent to first token.
+    pub ttft_ns: Option<i64>,
+    /// The recorded twin of `e2e_ns`.
+    pub recorded_e2e_ns: Option<i64>,
+    /// Input tokens.
+    pub input_tokens: Option<u64>,
+    /// Output tokens.
+    pub output_tokens: Option<u64>,
+    /// Model and path.
+    pub what: String,
+    /// Status, or outcome without one.
+    pub result: String,
+}
+
+/// What a GPU did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GpuUse {
+    /// Readings.
+    pub readings: u64,
+    /// Utilization, percent.
+    pub utilization_pct: Level,
+    /// Memory in use, bytes.
+    pub memory_bytes: Level,
+    /// Power, watts.
+    pub power_w: Level,
+    /// Temperature, degrees Celsius.
+    pub temperature_c: Level,
+    /// Shader clock, MHz.
+    pub sm_clock_mhz: Level,
+    /// Energy between the first and the last reading, joules: by the counter, or else power times time.
+    pub energy_j: Option<f64>,
+    /// Readings by the reason that held the clocks down.
+    pub throttled: BTreeMap<String, u64>,
+    pub(super) first_energy_j: Option<f64>,
+    pub(super) power_integral_j: f64,
+    pub(super) last_at_ns: Option<i64>,
+}
+
+/// What the sending machine did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct HostUse {
+    /// Readings.
+    pub readings: u64,
+    /// Busy share of all CPUs.
+    pub cpu_pct: Level,
+    /// Busy share of the busiest CPU.
+    pub cpu_busiest_pct: Level,
+    /// CPU time taken by the hypervisor.
+    pub cpu_steal_pct: Level,
+    /// CPU use of this process, 100 is one CPU.
+    pub process_cpu_pct: Level,
+    /// Resident memory of this process.
+    pub process_rss_bytes: Level,
+    /// Memory in use.
+    pub memory_bytes: Level,
+    /// Waiting for a CPU while ready, seconds, all threads of this process.
+    pub run_delay_s: f64,
+    /// Involuntary context switches of this process.
+    pub involuntary_switches: u64,
+    pub(super) first_run_delay_ns: Option<u64>,
+    pub(super) first_switches: Option<u64>,
+}
+
+/// Lines and histograms.
+#[derive(Debug)]
+pub struct Plots {
+    /// Requests, tokens, errors and lateness over time.
+    pub traffic: Series<Traffic>,
+    /// GPU lines by number.
+    pub gpus: BTreeMap<u32, GpuLines>,
+    /// Host lines.
+    pub host: Series<HostBin>,
+    /// Lines of well-known server metrics, by name.
+    pub server: BTreeMap<String, Series<Level>>,
+    /// Time sent (seconds) and TTFT (ms) of good rows.
+    pub ttft_points: Thinned<(f64, f64)>,
+    /// Time sent (seconds) and lateness (ms).
+    pub lateness_points: Thinned<(f64, f64)>,
+    /// Replayed TTFT.
+    pub ttft: Distribution,
+    /// Recorded TTFT.
+    pub recorded_ttft: Distribution,
+    /// Gaps between frames with content.
+    pub gap: Distribution,
+    /// Time per output token.
+    pub tpot: Distribution,
+    /// Replayed end to end.
+    pub e2e: Distribution,
+    /// Recorded end to end.
+    pub recorded_e2e: Distribution,
+    /// Lateness.
+    pub lateness: Distribution,
+}
+
+/// What happened in a bin of time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Requests sent.
+    pub sent: u64,
+    /// Good requests ended.
+    pub good: u64,
+    /// Others ended.
+    pub bad: u64,
+    /// Sum over requests of the nanoseconds in flight.
+    pub busy_ns: f64,
+    /// Output tokens, each request's spread evenly from its first to its last.
+    pub output_tokens: f64,
+    /// Largest lateness, nanoseconds.
+    pub lateness_ns: i64,
+}
+
+/// Lines of a GPU.
+#[derive(Clone, Debug, Default)]
+pub struct GpuLines {
+    /// Percent.
+    pub utilization_pct: Series<Level>,
+    /// Watts.
+    pub power_w: Series<Level>,
+    /// Bytes.
+    pub memory_bytes: Series<Level>,
+    /// MHz.
+    pub sm_clock_mhz: Series<Level>,
+    /// Degrees.
+    pub temperature_c: Series<Level>,
+}
+
+/// What the host did in a bin of time.
+#[derive(Clone, Debug, Default)]
+pub struct HostBin {
+    /// Busy share of all CPUs.
+    pub cpu_pct: Level,
+    /// CPU use of this process.
+    pub process_cpu_pct: Level,
+}
+
+impl Bin for Traffic {
+    fn join(&mut self, next: &Self) {
+        self.sent += next.sent;
+        self.good += next.good;
+        self.bad += next.bad;
+        self.busy_ns += next.busy_ns;
+        self.output_tokens += next.output_tokens;
+        self.lateness_ns = self.lateness_ns.max(next.lateness_ns);
+    }
+}
+
+impl Bin for HostBin {
+    fn join(&mut self, next: &Self) {
+        self.cpu_pct.join(&next.cpu_pct);
+        self.process_cpu_pct.join(&next.process_cpu_pct);
+    }
+}
+
+impl Default for Plots {
+    fn default() -> Self {
+        Self {
+            traffic: Series::default(),
+            gpus: BTreeMap::new(),
+            host: Series::default(),
+            server: BTreeMap::new(),
+            ttft_points: Thinned::new(MOST_POINTS),
+            lateness_points: Thinned::new(MOST_POINTS),
+            ttft: Distribution::default(),
+            recorded_ttft: Distribution::default(),
+            gap: Distribution::default(),
+            tpot: Distribution::default(),
+            e2e: Distribution::default(),
+            recorded_e2e: Distribution::default(),
+            lateness: Distribution::default(),
+        }
+    }
+}
+
+impl Serialize for ErrorKey {
+    /// As a map's key: `http 429`, `reset`.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl std::fmt::Display for ErrorKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{} {status}", self.kind),
+            None => f.write_str(&self.kind),
+        }
+    }
+}
+
+/// Most points of a scatter chart.
+const MOST_POINTS: usize = 4_000;
