@@ -1,6 +1,13 @@
 //! The trace: an append-only, compressed, checksummed log of [`record::Event`]s that survives being cut.
 //!
-//! `FORMAT.md` beside this file is the specification.
+//! [`Writer`] writes one segment; [`Trace`] opens a trace, however it ended, and [`Scan`] reads it once. Between the two:
+//! [`record`] (what an event is), `segment.rs` and `block.rs` (which records an event becomes), `columns.rs` and `pieces.rs`
+//! (frames and bodies), `sink.rs` (blocks in the file); `decoder.rs` (bytes in, records out), `assemble.rs` (events again),
+//! `open.rs` and `library.rs` (index, and reading out of order).
+//!
+//! What follows is the specification, `FORMAT.md` beside this file.
+//!
+#![doc = include_str!("FORMAT.md")]
 
 mod assemble;
 mod blobs;

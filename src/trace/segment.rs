@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::trace::blobs::{BlobTable, Lookup};
 use crate::trace::block::{BlockBuilder, PiecePlace, put_record};
-use crate::trace::codec::encode_event;
+use crate::trace::codec::{encode_event, encode_header};
 use crate::trace::columns::{MAX_INLINE, Stamp, stamp};
 use crate::trace::compress::Then;
 use crate::trace::format::{MAX_RECORD, opcode};
@@ -30,7 +30,7 @@ use crate::trace::writer::{Refused, SyncPolicy, WriterOptions};
 pub(crate) struct Segment {
     pub(crate) sink: Sink,
     options: WriterOptions,
-    tick_ns: u32,
+    header: Header,
     store: Store,
     open: BTreeMap<ExchangeId, Open>,
     closed: Vec<Place>,
@@ -87,11 +87,11 @@ const PART: usize = 64 << 10;
 // === impl Segment ===
 
 impl Segment {
-    pub(crate) fn new(sink: Sink, header: &Header, options: WriterOptions) -> Self {
+    pub(crate) fn new(sink: Sink, header: Header, options: WriterOptions) -> Self {
         Self {
             sink,
             options,
-            tick_ns: header.tick_ns,
+            header,
             store: Store {
                 block: BlockBuilder::default(),
                 blobs: BlobTable::new(options.blob_entries),
@@ -153,6 +153,8 @@ impl Segment {
 
     fn write_summary(&mut self, counters: &Counters) -> io::Result<()> {
         let mut records = Vec::new();
+        // Once more, for a reader that finds the first one damaged.
+        put_record(&mut records, opcode::HEADER, &encode_header(&self.header));
         let mut payload = Vec::new();
         encode_chapters(self.sink.chapters(), &mut payload);
         put_record(&mut records, opcode::MAP, &payload);
@@ -186,7 +188,7 @@ impl Segment {
         self.totals.frames += 1;
         self.totals.body_bytes += len_u64(frame.data.len());
         self.totals.until = self.totals.until.max(frame.accepted).max(frame.at);
-        let stamp = stamp(frame, self.tick_ns);
+        let stamp = stamp(frame, self.header.tick_ns);
         let large = frame.side == Side::Request || frame.data.len() >= LARGE_FRAME;
         let ordinal = self.sink.ordinal();
         let open = Self::open(&mut self.open, frame.exchange, frame.at, ordinal);

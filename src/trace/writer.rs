@@ -182,7 +182,7 @@ impl Writer {
         sink.write_header(&header, &options).map_err(failed)?;
         let written = sink.offset();
         Ok(Self {
-            state: State::Open(Box::new(Segment::new(sink, &header, options))),
+            state: State::Open(Box::new(Segment::new(sink, header, options))),
             path: path.to_owned(),
             counters: options.counters,
             written,
