@@ -53,6 +53,10 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> FaultKind {
         if let Some(found) = classify_one(error) {
             kind = found;
         }
+        if kind == FaultKind::Disconnected {
+            // Below it is how the request's own body failed, which says nothing of the peer.
+            break;
+        }
         cause = error.source();
     }
     kind

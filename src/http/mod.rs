@@ -10,8 +10,8 @@ pub mod body;
 pub mod client;
 mod connect;
 pub mod error;
-pub mod interim;
 pub mod origin;
+pub mod outlet;
 
 mod pool;
 pub mod server;

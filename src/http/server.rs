@@ -5,7 +5,7 @@
 //! finish what they carry, and what is not done by the deadline is dropped.
 //!
 //! Messages are left alone: no `Date` is added, the case of header names is kept, interim responses can be passed on
-//! over HTTP/1.1 ([`Interims`]).
+//! over HTTP/1.1 ([`Outlet`]).
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::http::interim::{InterimIo, Interims};
+use crate::http::outlet::{Outlet, OutletIo};
 use crate::http::stream::Stream;
 
 /// How connections are served.
@@ -54,8 +54,8 @@ pub struct Accepted {
     pub is_tls: bool,
     /// Whether it speaks HTTP/2.
     pub is_h2: bool,
-    /// Sends interim responses to it.
-    pub interims: Interims,
+    /// The way out to it, beside responses.
+    pub outlet: Outlet,
 }
 
 /// What became of the connections when a server stopped.
@@ -103,6 +103,27 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    // Made when it is first polled: the time begins with the shutdown.
+    let give_up = async { tokio::time::sleep(deadline).await };
+    run_until(listener, options, make, shutdown, give_up).await
+}
+
+/// As [`run`], but lets connections finish until `give_up` is done, which is not polled before `shutdown` is. What
+/// `give_up` does last happens before the first connection is dropped.
+pub async fn run_until<M, S, B>(
+    listener: TcpListener,
+    options: ServerOptions,
+    make: M,
+    shutdown: impl Future<Output = ()>,
+    give_up: impl Future<Output = ()>,
+) -> Drained
+where
+    M: Fn(Accepted) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let server = Arc::new(Server { options, make, numbers: AtomicU64::new(0) });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -126,8 +147,10 @@ where
     drop(stopped);
     // Nobody listens any more when no connection is left.
     let _nobody = stop.send(());
-    let drain = async { while connections.join_next().await.is_some() {} };
-    let _in_time = tokio::time::timeout(deadline, drain).await;
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        () = give_up => {}
+    }
     Drained { dropped: connections.len() }
 }
 
@@ -176,14 +199,14 @@ impl<M> Server<M> {
         // Without it a small frame waits for the acknowledgment of the one before. A socket that is gone fails later.
         let _set = socket.set_nodelay(true);
         let Some((stream, is_h2)) = self.shake_hands(socket, stopped.clone()).await else { return };
-        let interims = Interims::default();
+        let outlet = Outlet::default();
         let is_tls = self.options.tls.is_some();
-        let accepted = Accepted { connection, peer, is_tls, is_h2, interims: interims.clone() };
+        let accepted = Accepted { connection, peer, is_tls, is_h2, outlet: outlet.clone() };
         let service = (self.make)(accepted);
         if is_h2 {
             serve_h2(TokioIo::new(stream), service, stopped).await;
         } else {
-            let io = TokioIo::new(InterimIo::new(stream, interims));
+            let io = TokioIo::new(OutletIo::new(stream, outlet));
             self.serve_h1(io, service, stopped).await;
         }
     }
@@ -214,7 +237,7 @@ impl<M> Server<M> {
 
     async fn serve_h1<S, B>(
         &self,
-        io: TokioIo<InterimIo>,
+        io: TokioIo<OutletIo>,
         service: S,
         mut stopped: watch::Receiver<()>,
     ) where

@@ -1,1 +1,30 @@
-//! proxy
+//! The recording reverse proxy.
+//!
+//! A request is admitted ([`exchange`]) as soon as its head is read, before anything is awaited. [`handler`] forwards it
+//! to an upstream ([`route`]) by the rules for intermediaries ([`hops`]); both bodies are watched on their way
+//! (`http::tap`) and every frame goes into the [`recorder`]'s queue, which never makes anyone wait.
+//!
+//! Connections to an upstream belong to the client connection that they serve: a client that keeps its connection finds
+//! the upstream's kept, one that opens a new one gets a new one. So the upstream sees the connections it would see
+//! without the proxy, a dead idle connection fails nobody who would not have met it, and no lock is shared.
+//!
+//! What a client and an upstream see of each other is what they would see directly, but for: hop-by-hop fields
+//! (RFC 9110, 7.6.1), the framing that these control, one empty space after each colon, and the order of fields of one
+//! name that stood apart (they are written one after the other, in their order). Interim responses other than
+//! `100 Continue` are passed on to HTTP/1.1 clients only. Trailers are passed on if a `Trailer` field names them (and,
+//! to a client, if it said `TE: trailers`), or over HTTP/2.
+
+pub mod answer;
+pub mod exchange;
+mod expect;
+pub mod handler;
+pub mod hops;
+pub mod log;
+pub mod recorder;
+pub mod route;
+mod tunnel;
+
+pub use handler::{HostPolicy, Proxy, ProxyOptions};
+pub use log::{Appended, Log};
+pub use recorder::{Feed, Recorder, RecorderError, RecorderStatus};
+pub use route::{Route, RouteError, Routes};

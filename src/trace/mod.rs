@@ -23,6 +23,7 @@ mod open;
 mod pieces;
 mod reader;
 pub mod record;
+pub mod redact;
 mod scan;
 mod segment;
 mod sink;

@@ -39,7 +39,7 @@ async fn answer(
         "/hints" => {
             let mut headers = HeaderMap::new();
             headers.append("link", "</a.css>; rel=preload".parse().unwrap());
-            accepted.interims.send(StatusCode::EARLY_HINTS, &headers);
+            accepted.outlet.send_interim(StatusCode::EARLY_HINTS, &headers);
         }
         _ => {}
     }

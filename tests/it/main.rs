@@ -5,6 +5,8 @@ mod dialect_openai;
 mod http_client;
 mod http_server;
 mod layering;
+mod proxy_exchange;
+mod proxy_identity;
 mod report_page;
 mod results_run;
 mod results_schema;

@@ -1,5 +1,8 @@
-//! What the tests of sockets share: a scripted upstream and raw peers, on blocking sockets, where a test says each byte.
+//! What the tests of sockets share: a scripted upstream and raw peers, on blocking sockets, where a test says each byte;
+//! and the proxy between them.
 
 pub(crate) mod peer;
+pub(crate) mod recording;
 
 pub(crate) use peer::{Peer, Upstream};
+pub(crate) use recording::{Recording, Setup};

@@ -144,6 +144,21 @@ impl Peer {
         self.try_message().expect("the connection ended before a message")
     }
 
+    /// Reads a chunked body and returns what was in the chunks.
+    #[track_caller]
+    pub(crate) fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.until("\r\n");
+            let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            let chunk = self.exactly(size + 2);
+            if size == 0 {
+                return body;
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+
     /// Reads to the connection's end; a reset counts as one.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}

@@ -1,44 +1,52 @@
-//! Interim responses (1xx) to an HTTP/1.1 client.
+//! What a handler can do with an HTTP/1.1 client's connection beside answering: send interim responses, and wait until
+//! what it answered so far has left.
 //!
-//! hyper's server sends `100 Continue` by itself and nothing else. [`InterimIo`] lies below hyper on the connection and
-//! puts heads in between: when the handler of an exchange runs, the response before has been written out in full, and
-//! its own has not begun, so that the place is always the right one.
+//! hyper's server sends `100 Continue` by itself and no other interim response. [`OutletIo`] lies below hyper on the
+//! connection and puts heads in between: when the handler of an exchange runs, the response before has been written out
+//! in full, and its own has not begun, so that the place is always the right one.
+//!
+//! hyper drops what it has buffered when a body fails. Who wants the client to get it first waits for a flush: hyper
+//! flushes its connection only when its own buffer is empty.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, BytesMut};
+use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::stream::Stream;
 
-/// Sends interim responses on one connection.
+/// The way out to one client. Over HTTP/2 it leads nowhere.
 #[derive(Clone, Debug, Default)]
-pub struct Interims(Arc<Queue>);
+pub struct Outlet(Arc<State>);
 
 #[derive(Debug, Default)]
-struct Queue {
+struct State {
     /// Whether `heads` holds anything: all that a write without interim responses looks at.
     filled: AtomicBool,
     heads: Mutex<BytesMut>,
+    /// Times that everything written had left.
+    flushes: AtomicU64,
+    waiting: AtomicWaker,
 }
 
 /// A connection that writes queued interim responses before anything else.
-pub(super) struct InterimIo {
+pub(super) struct OutletIo {
     stream: Stream,
-    interims: Interims,
+    outlet: Outlet,
 }
 
-// === impl Interims ===
+// === impl Outlet ===
 
-impl Interims {
+impl Outlet {
     /// Queues an interim response. Call it while the exchange waits for its final response, from the task of the
     /// connection: it leaves when that task next writes or flushes. Has no effect over HTTP/2.
-    pub fn send(&self, status: StatusCode, headers: &HeaderMap) {
+    pub fn send_interim(&self, status: StatusCode, headers: &HeaderMap) {
         let mut heads = self.heads();
         heads.put_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
         for (name, value) in headers {
@@ -51,24 +59,36 @@ impl Interims {
         self.0.filled.store(true, Ordering::Release);
     }
 
+    /// Returns how often everything written had left.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.0.flushes.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything written has left once more than `before` times.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>, before: u64) -> Poll<()> {
+        self.0.waiting.register(cx.waker());
+        if self.flushes() > before { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn heads(&self) -> MutexGuard<'_, BytesMut> {
         self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl InterimIo ===
+// === impl OutletIo ===
 
-impl InterimIo {
-    pub(super) fn new(stream: Stream, interims: Interims) -> Self {
-        Self { stream, interims }
+impl OutletIo {
+    pub(super) fn new(stream: Stream, outlet: Outlet) -> Self {
+        Self { stream, outlet }
     }
 
     /// Writes what is queued; ready when nothing is left.
     fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.interims.0.filled.load(Ordering::Acquire) {
+        if !self.outlet.0.filled.load(Ordering::Acquire) {
             return Poll::Ready(Ok(()));
         }
-        let mut heads = self.interims.heads();
+        let mut heads = self.outlet.heads();
         while !heads.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &heads))?;
             if written == 0 {
@@ -76,12 +96,12 @@ impl InterimIo {
             }
             heads.advance(written);
         }
-        self.interims.0.filled.store(false, Ordering::Release);
+        self.outlet.0.filled.store(false, Ordering::Release);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncRead for InterimIo {
+impl AsyncRead for OutletIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -91,7 +111,7 @@ impl AsyncRead for InterimIo {
     }
 }
 
-impl AsyncWrite for InterimIo {
+impl AsyncWrite for OutletIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -116,7 +136,10 @@ impl AsyncWrite for InterimIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interims(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.outlet.0.flushes.fetch_add(1, Ordering::Release);
+        self.outlet.0.waiting.wake();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,126 @@
+//! The body of a response to a client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::http::outlet::Outlet;
+use crate::http::server::Accepted;
+use crate::http::{BodyError, ResponseBody};
+
+/// Where a response body comes from.
+pub enum Answer {
+    /// The upstream.
+    Upstream(Relay),
+    /// The upstream, which sends none but says how long it would be (`304` with `Content-Length`).
+    Claimed(u64),
+    /// The proxy itself.
+    Own(Option<Bytes>),
+}
+
+/// An upstream's body. When it breaks off, the client gets first what had come until then, as it would directly; the
+/// server's connection would drop what it has buffered.
+pub struct Relay {
+    body: ResponseBody,
+    /// The way out over HTTP/1.1, none over HTTP/2.
+    outlet: Option<Outlet>,
+    broken: Option<Broken>,
+}
+
+/// An error that waits until what came before it has left.
+struct Broken {
+    error: BodyError,
+    flushes: u64,
+    patience: Pin<Box<Sleep>>,
+}
+
+/// How long a client may take to accept what came before an error; over HTTP/2, where nothing tells that it has left, how
+/// long it is given.
+const HTTP1_PATIENCE: Duration = Duration::from_secs(10);
+const HTTP2_PATIENCE: Duration = Duration::from_millis(20);
+
+// === impl Answer ===
+
+impl Answer {
+    /// Passes on an upstream's body to a client.
+    #[must_use]
+    pub fn upstream(body: ResponseBody, client: &Accepted) -> Self {
+        let outlet = (!client.is_h2).then(|| client.outlet.clone());
+        Self::Upstream(Relay { body, outlet, broken: None })
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Upstream(relay) => relay.poll_frame(cx),
+            Self::Claimed(_) => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Upstream(relay) => relay.body.is_end_stream(),
+            // Not over, for the server would then leave the length out.
+            Self::Claimed(_) => false,
+            Self::Own(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Upstream(relay) => relay.body.size_hint(),
+            Self::Claimed(length) => SizeHint::with_exact(*length),
+            Self::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+        }
+    }
+}
+
+// === impl Relay ===
+
+impl Relay {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.broken.is_none() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Err(error)) => self.broken = Some(Broken::new(error, self.outlet.as_ref())),
+                frame => return Poll::Ready(frame),
+            }
+        }
+        let Some(broken) = &mut self.broken else { return Poll::Ready(None) };
+        ready!(broken.poll_alone(cx, self.outlet.as_ref()));
+        Poll::Ready(Some(Err(broken.error.clone())))
+    }
+}
+
+// === impl Broken ===
+
+impl Broken {
+    fn new(error: BodyError, outlet: Option<&Outlet>) -> Self {
+        let patience = if outlet.is_some() { HTTP1_PATIENCE } else { HTTP2_PATIENCE };
+        let patience = Box::pin(tokio::time::sleep(patience));
+        Self { error, flushes: outlet.map_or(0, Outlet::flushes), patience }
+    }
+
+    /// Waits until all before has left.
+    fn poll_alone(&mut self, cx: &mut Context<'_>, outlet: Option<&Outlet>) -> Poll<()> {
+        let has_left =
+            outlet.is_some_and(|outlet| outlet.poll_flushed(cx, self.flushes).is_ready());
+        if has_left { Poll::Ready(()) } else { self.patience.as_mut().poll(cx) }
+    }
+}

@@ -1,0 +1,319 @@
+//! One exchange as the recorder hears of it.
+//!
+//! A [`Ledger`] is opened when the request head was read, before anything is awaited, and shared by all that have a part
+//! in the exchange: the handler while it waits for the response, the taps on both bodies, a tunnel. When the last of
+//! them has gone, for whatever reason, the ledger closes and pushes the `End`: so each admitted exchange has one end, and
+//! it comes last.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::clock::Nanos;
+use crate::http::tap::{Ending, Tap};
+use crate::http::{Boarding, BodyError, Carried};
+use crate::proxy::recorder::Feed;
+use crate::trace::record::{
+    End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, Link, Outcome, Passed, RequestHead,
+    Side, Trailers,
+};
+use crate::trace::redact::Redactor;
+
+/// An exchange that is under way.
+pub struct Ledger {
+    exchange: ExchangeId,
+    /// Whether the trace knows the exchange.
+    is_recorded: bool,
+    feed: Feed,
+    redactor: Arc<Redactor>,
+    /// Whether it is the proxy that drops exchanges, since it stops.
+    stopping: Arc<AtomicBool>,
+    boarding: Boarding,
+    // Locked a handful of times in an exchange, never for a frame.
+    story: Mutex<Story>,
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Story {
+    request: Passed,
+    response: Passed,
+    is_linked: bool,
+    /// Why there was no response from the upstream, or why it broke off.
+    fault: Option<Fault>,
+    /// How the request body failed, which is the client's doing.
+    upload_fault: Option<Fault>,
+    last_end: Nanos,
+}
+
+/// Watches one side's body for a [`Ledger`]; without one it watches nothing.
+pub struct SideTap {
+    ledger: Option<Arc<Ledger>>,
+    side: Side,
+    passed: Passed,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Admits an exchange. `request` makes its head, credentials replaced; it goes into the queue at once.
+    pub fn open(
+        feed: &Feed,
+        redactor: &Arc<Redactor>,
+        stopping: &Arc<AtomicBool>,
+        request: impl FnOnce(ExchangeId) -> RequestHead,
+    ) -> Arc<Self> {
+        let (exchange, is_recorded) = feed.admit(request);
+        Arc::new(Self {
+            exchange,
+            is_recorded,
+            feed: feed.clone(),
+            redactor: Arc::clone(redactor),
+            stopping: Arc::clone(stopping),
+            boarding: Boarding::default(),
+            story: Mutex::default(),
+        })
+    }
+
+    /// Returns the number of the exchange.
+    #[must_use]
+    pub fn exchange(&self) -> ExchangeId {
+        self.exchange
+    }
+
+    /// Returns what the client is to tell of its connection.
+    #[must_use]
+    pub fn boarding(&self) -> Boarding {
+        self.boarding.clone()
+    }
+
+    /// Notes an event of the exchange.
+    pub fn note(&self, event: Event) {
+        if self.is_recorded {
+            self.feed.note(event);
+        }
+    }
+
+    /// Notes the connection that carries the exchange, once.
+    pub fn link(&self, carried: &Carried) {
+        let was_linked = std::mem::replace(&mut self.story().is_linked, true);
+        if !was_linked {
+            self.note(Event::Link(Link {
+                exchange: self.exchange,
+                at: carried.ready_at,
+                connection: carried.connection,
+                reused: carried.reused,
+                version: carried.version,
+                connect_ns: carried.connect_ns,
+                tls_ns: carried.tls_ns,
+            }));
+        }
+    }
+
+    /// Notes a response head.
+    pub fn response(&self, head: impl FnOnce() -> crate::trace::record::ResponseHead) {
+        if self.is_recorded {
+            self.feed.response(head());
+        }
+    }
+
+    /// Notes why the exchange fails; the first reason counts.
+    pub fn fault(&self, fault: Fault) {
+        self.story().fault.get_or_insert(fault);
+    }
+
+    fn side_ended(&self, side: Side, passed: Passed, fault: Option<Fault>, at: Nanos) {
+        self.feed.passed(passed.bytes);
+        let mut story = self.story();
+        story.last_end = story.last_end.max(at);
+        match side {
+            Side::Request => {
+                story.request = passed;
+                story.upload_fault = fault;
+            }
+            Side::Response => {
+                story.response = passed;
+                if let Some(fault) = fault {
+                    story.fault.get_or_insert(fault);
+                }
+            }
+        }
+    }
+
+    fn story(&self) -> MutexGuard<'_, Story> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        if !self.is_recorded {
+            return;
+        }
+        if let Some(carried) = self.boarding.carried() {
+            self.link(&carried);
+        }
+        let mut story = self.story();
+        let (outcome, fault) = story.outcome(self.stopping.load(Ordering::Relaxed));
+        let at = match outcome {
+            Outcome::Complete => story.last_end,
+            // Nothing has told of an end: it is now.
+            Outcome::Failed | Outcome::Cancelled => story.last_end.max(self.feed.clock().now()),
+        };
+        let (request, response) = (story.request, story.response);
+        drop(story);
+        let exchange = self.exchange;
+        self.feed.note(Event::End(Box::new(End {
+            exchange,
+            at,
+            outcome,
+            fault,
+            request,
+            response,
+        })));
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+// === impl Story ===
+
+impl Story {
+    fn outcome(&mut self, is_stopping: bool) -> (Outcome, Option<Fault>) {
+        let client = |text: &str| Fault {
+            side: FaultSide::Client,
+            kind: FaultKind::Disconnected,
+            text: text.to_owned(),
+        };
+        match (self.fault.take(), self.upload_fault.take()) {
+            (Some(fault), _) if fault.kind == FaultKind::Disconnected => {
+                (Outcome::Cancelled, Some(fault))
+            }
+            (Some(fault), _) => (Outcome::Failed, Some(fault)),
+            (None, _) if self.response.ended => (Outcome::Complete, None),
+            (None, _) if is_stopping => {
+                let text = "the proxy stopped before the response had ended".to_owned();
+                let fault = Fault { side: FaultSide::Local, kind: FaultKind::Closed, text };
+                (Outcome::Failed, Some(fault))
+            }
+            (None, Some(fault)) => (Outcome::Cancelled, Some(fault)),
+            (None, None) => {
+                let text = "the client left before the response had ended";
+                (Outcome::Cancelled, Some(client(text)))
+            }
+        }
+    }
+}
+
+// === impl SideTap ===
+
+impl SideTap {
+    /// Watches one side of an exchange.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, side: Side) -> Self {
+        Self { ledger: Some(ledger), side, passed: Passed::default() }
+    }
+
+    /// Watches nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { ledger: None, side: Side::Response, passed: Passed::default() }
+    }
+
+    /// A frame passed.
+    pub fn pass(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+        let Some(ledger) = &self.ledger else { return };
+        let bytes = data.len() as u64;
+        self.passed.bytes += bytes;
+        self.passed.frames += 1;
+        if !ledger.is_recorded {
+            ledger.feed.lost_body(&data);
+            return;
+        }
+        let frame = Frame { exchange: ledger.exchange, side: self.side, at, accepted, data };
+        if !ledger.feed.frame(frame) {
+            self.passed.lost_bytes += bytes;
+            self.passed.lost_frames += 1;
+        }
+    }
+
+    /// The side is over: at its end, or by a fault.
+    pub fn finish(&mut self, fault: Option<Fault>, at: Nanos) {
+        if let Some(ledger) = self.ledger.take() {
+            self.passed.ended = fault.is_none();
+            ledger.side_ended(self.side, self.passed, fault, at);
+        }
+    }
+
+    fn note_trailers(&self, trailers: &HeaderMap, at: Nanos) {
+        let Some(ledger) = &self.ledger else { return };
+        let mut headers = trailers.clone();
+        ledger.redactor.headers(&mut headers);
+        let (exchange, side) = (ledger.exchange, self.side);
+        ledger.note(Event::Trailers(Box::new(Trailers { exchange, side, at, headers })));
+    }
+}
+
+impl Drop for SideTap {
+    /// A side that is dropped has not ended, but by nobody's fault that is known here.
+    fn drop(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.side_ended(self.side, self.passed, None, ledger.feed.clock().now());
+        }
+    }
+}
+
+/// Watches a request body: what breaks it is the client.
+impl Tap<hyper::Error> for SideTap {
+    fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+        self.pass(data, at, accepted);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
+        self.note_trailers(trailers, at);
+    }
+
+    fn end(&mut self, ending: Ending<'_, hyper::Error>, at: Nanos) {
+        match ending {
+            Ending::Ended => self.finish(None, at),
+            Ending::Error(error) => {
+                let text = format!("the client broke off its request: {error}");
+                let (side, kind) = (FaultSide::Client, FaultKind::Disconnected);
+                self.finish(Some(Fault { side, kind, text }), at);
+            }
+            // Dropped next: see there.
+            Ending::Cancelled => {}
+        }
+    }
+}
+
+/// Watches a response body: what breaks it is the upstream.
+impl Tap<BodyError> for SideTap {
+    fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+        self.pass(data, at, accepted);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
+        self.note_trailers(trailers, at);
+    }
+
+    fn end(&mut self, ending: Ending<'_, BodyError>, at: Nanos) {
+        match ending {
+            Ending::Ended => self.finish(None, at),
+            Ending::Error(error) => {
+                let fault = Fault {
+                    side: FaultSide::Server,
+                    kind: error.kind,
+                    text: format!("the upstream broke off its response: {}", error.text),
+                };
+                self.finish(Some(fault), at);
+            }
+            // Dropped next: see there.
+            Ending::Cancelled => {}
+        }
+    }
+}
