@@ -182,7 +182,7 @@ struct Recorded {
 }
 
 /// Due time of the first release: room to open connections and to make the first requests ready.
-const LEAD: Duration = Duration::from_secs(1);
+const LEAD: Duration = Duration::from_millis(500);
 /// Spinning makes releases some 60 us more punctual and costs at most this much of a CPU for each.
 const DEFAULT_SPIN_US: u64 = 200;
 /// Most spare connections that are opened without being asked for.

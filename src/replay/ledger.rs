@@ -1,7 +1,7 @@
 //! The ledger: a bounded queue to the results thread, which makes rows and writes them.
 //!
 //! It never slows a call: a call puts itself in when it has ended, and waits for room only then. The thread is not woken:
-//! it looks every [`LOOK`], at low priority, so that the work on what has ended leaves the CPU to what goes on. When
+//! it looks fifty times a second, at low priority, so that the work on what has ended leaves the CPU to what goes on. When
 //! writing fails, it keeps draining and remembers the error for [`Bookkeeper::finish`]; the run is told by
 //! [`Ledger::has_failed`].
 

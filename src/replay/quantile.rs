@@ -1,6 +1,6 @@
 //! Quantiles in flat memory, for the summary and the verdict: a histogram whose buckets grow with the value.
 //!
-//! The report takes exact quantiles from the rows. Here a value is known to within one part in [`STEPS`], whatever their
+//! The report takes exact quantiles from the rows. Here a value is known to within a thousandth, whatever their
 //! number; the largest is exact.
 
 /// Counts of values by size.

@@ -113,8 +113,9 @@ const HOP_BY_HOP: [&str; 8] = [
 /// # Errors
 /// There is no colon, or a byte that no header may hold.
 pub fn header(text: &str) -> Result<(HeaderName, HeaderValue), RewriteOptionError> {
-    let (name, value) = text.split_once(':').unwrap_or((text, "\n"));
-    let wrong = || RewriteOptionError::Header(name.trim().to_owned());
+    let wrong =
+        || RewriteOptionError::Header(text.split(':').next().unwrap_or_default().trim().to_owned());
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
     let name_parsed = name.trim().parse().map_err(|_| wrong())?;
     let mut value: HeaderValue = value.trim().parse().map_err(|_| wrong())?;
     value.set_sensitive(is_credential(&name.trim().to_ascii_lowercase()));

@@ -56,7 +56,7 @@ fn main() {
         match arg.as_str() {
             "--seconds" => seconds = args.next().unwrap().parse().unwrap(),
             "--rates" => {
-                rates = args.next().unwrap().split(',').map(|rate| rate.parse().unwrap()).collect()
+                rates = args.next().unwrap().split(',').map(|rate| rate.parse().unwrap()).collect();
             }
             _ => rest.push(arg),
         }
