@@ -2,14 +2,17 @@
 //!
 //! Colors of text and lines are such that they can be read on white and on black.
 
-use plotly::common::{DashType, Fill, Font, Line, LineShape, Marker, Mode, Orientation, Title};
-use plotly::configuration::{DisplayModeBar, ModeBarButtonName};
-use plotly::layout::{Axis, AxisType, HoverMode, Legend, Margin, RangeMode};
+use plotly::common::{
+    Anchor, DashType, Fill, Font, Line, LineShape, Marker, Mode, Orientation, Title,
+};
+use plotly::configuration::DisplayModeBar;
+use plotly::layout::{Annotation, Axis, AxisType, HoverMode, Legend, Margin, RangeMode};
 use plotly::{Configuration, Layout, Plot, Scatter};
 
+use super::machines::{GpuLines, HostBin};
 use super::series::{Level, Series};
 use super::stats::{Distribution, PerMille};
-use super::summary::{GpuLines, HostBin, Summary, Traffic};
+use super::summary::{Summary, Traffic};
 
 /// A figure and how tall it is.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ struct Curve {
     style: Style,
 }
 
-/// Places of a curve; none where there is nothing to draw.
-type Points = Vec<(f64, Option<f64>)>;
+/// Places of a curve, from left to right.
+type Points = Vec<(f64, f64)>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -46,7 +49,6 @@ enum Style {
 /// One of several panels above the same time axis.
 struct Panel {
     title: &'static str,
-    unit: &'static str,
     curves: Vec<Curve>,
 }
 
@@ -90,12 +92,12 @@ pub(super) fn histogram(title: &'static str, id: &str, named: &[(String, &Distri
         let bins = of.histogram(&edges);
         let points = bins.iter().enumerate().map(|(bin, rows)| {
             let middle = f64::midpoint(edges[bin], edges[bin + 1]);
-            (middle / 1e6, Some(to_f64(*rows) * 100.0 / to_f64(of.count())))
+            (middle / 1e6, to_f64(*rows) * 100.0 / to_f64(of.count()))
         });
         let color = if named.len() == 1 { BLUE } else { PALETTE[place % PALETTE.len()] };
         let curve =
             Curve { name: name.clone(), points: points.collect(), color, style: Style::Steps };
-        plot.add_trace(curve.trace("y"));
+        plot.add_trace(curve.trace("y", true));
     }
     let x = axis().type_(scale).title(Title::with_text("ms")).show_grid(false);
     let y = axis().tick_suffix(" %").range_mode(RangeMode::ToZero);
@@ -126,35 +128,32 @@ pub(super) fn over_time(summary: &Summary) -> Option<Chart> {
     if panels.is_empty() {
         return None;
     }
-    let height = panels.len() * PANEL_HEIGHT + 40;
+    let height = panels.len() * PANEL_HEIGHT + 90;
     let mut plot = Plot::new();
     let mut figure = layout().hover_mode(HoverMode::XUnified);
+    let mut titles = Vec::new();
     let count = to_f64(panels.len() as u64);
     for (place, panel) in panels.iter().enumerate() {
         // The first panel is on top. Panels share the x axis, which stands below the last.
         let top = 1.0 - to_f64(place as u64) / count;
-        let bottom = top - 1.0 / count + 0.16 / count;
-        let title = Title::with_text(panel.title).font(Font::new().size(12).color(TEXT));
-        let y = axis()
-            .domain(&[bottom.max(0.0), top])
-            .title(title)
-            .tick_suffix(panel.unit)
-            .range_mode(RangeMode::ToZero)
-            .n_ticks(4);
+        let domain = [(top - 1.0 / count).max(0.0), top - TITLE_SHARE / count];
+        titles.push(title(panel.title, domain[1]));
+        let y = axis().domain(&domain).range_mode(RangeMode::ToZero).n_ticks(4);
         figure = with_y_axis(figure, place, y);
         for curve in &panel.curves {
-            plot.add_trace(curve.trace(&y_name(place)));
+            // A panel's title says what its only curve is.
+            plot.add_trace(curve.trace(&y_name(place), panel.curves.len() > 1));
         }
     }
     let last = y_name(panels.len() - 1);
     let x = axis().anchor(&last).title(Title::with_text("seconds since the run's start"));
-    plot.set_layout(figure.x_axis(x));
+    plot.set_layout(figure.x_axis(x).annotations(titles));
     plot.set_configuration(configuration());
     Some(Chart {
         title: "Over time",
         note: format!(
-            "Bins of {} s. Drag to zoom all panels; double click to see all again.",
-            summary.plots.traffic.width_s()
+            "Rates in bins of {} s. Drag to zoom all panels; double click to see all again.",
+            summary.plots.traffic.coarser(RATE_BINS).width_s()
         ),
         height,
         html: plot.to_inline_html(Some("time")),
@@ -163,28 +162,27 @@ pub(super) fn over_time(summary: &Summary) -> Option<Chart> {
 
 fn traffic(summary: &Summary) -> Vec<Panel> {
     let plots = &summary.plots;
-    let width = plots.traffic.width_s();
+    let bins = plots.traffic.coarser(RATE_BINS);
+    let width = bins.width_s();
     let line = |name: &str, color, style, value: &dyn Fn(&Traffic) -> f64| {
-        let points: Vec<_> =
-            plots.traffic.points().map(|(at, bin)| (at, Some(value(bin)))).collect();
-        let nothing = points.iter().all(|(_, value)| *value == Some(0.0));
+        let points: Vec<_> = bins.points().map(|(at, bin)| (at, value(bin))).collect();
+        let nothing = points.iter().all(|(_, value)| *value == 0.0);
         let points = if nothing { Vec::new() } else { points };
         Curve { name: name.to_owned(), points, color, style }
     };
     let scatter = |name: &str, color, points: &[(f64, f64)]| Curve {
         name: name.to_owned(),
-        points: points.iter().map(|(at, value)| (*at, Some(*value))).collect(),
+        points: points.to_vec(),
         color,
         style: Style::Points,
     };
     let width_ns = width * 1e9;
     let mut in_flight = vec![line("in flight", BLUE, Style::Line, &|bin| bin.busy_ns / width_ns)];
-    in_flight.extend(server(summary, &RUNNING, AMBER, Style::Line));
-    in_flight.extend(server(summary, &WAITING, RED, Style::Dotted));
+    in_flight.extend(server(summary, &RUNNING, 1.0, AMBER, Style::Line));
+    in_flight.extend(server(summary, &WAITING, 1.0, RED, Style::Dotted));
     vec![
         Panel {
-            title: "requests/s",
-            unit: "",
+            title: "Requests/s",
             curves: vec![
                 line("sent", GRAY, Style::Dotted, &|bin| to_f64(bin.sent) / width),
                 line("complete", BLUE, Style::Line, &|bin| to_f64(bin.good) / width),
@@ -192,21 +190,18 @@ fn traffic(summary: &Summary) -> Vec<Panel> {
             ],
         },
         Panel {
-            title: "tokens out/s",
-            unit: "",
+            title: "Output tokens/s",
             curves: vec![line("output tokens", GREEN, Style::Line, &|bin| {
                 bin.output_tokens / width
             })],
         },
-        Panel { title: "in flight", unit: "", curves: in_flight },
+        Panel { title: "Requests in flight", curves: in_flight },
         Panel {
-            title: "first token",
-            unit: " ms",
+            title: "Time to first token, ms",
             curves: vec![scatter("time to first token", BLUE, plots.ttft_points.points())],
         },
         Panel {
-            title: "lateness",
-            unit: " ms",
+            title: "Lateness, ms",
             curves: vec![scatter("lateness", GRAY, plots.lateness_points.points())],
         },
     ]
@@ -214,61 +209,69 @@ fn traffic(summary: &Summary) -> Vec<Panel> {
 
 fn machines(summary: &Summary) -> Vec<Panel> {
     let plots = &summary.plots;
-    let gpu = |what: &str, series: &dyn Fn(&GpuLines) -> Points| {
+    let gpu = |what: &str, style, of: &dyn Fn(&GpuLines) -> &Series<Level>| {
+        let colors = PALETTE.iter().skip(1).cycle();
         plots
             .gpus
             .iter()
-            .zip(PALETTE.iter().cycle())
+            .zip(colors)
             .map(|((index, lines), color)| Curve {
                 name: format!("GPU {index} {what}"),
-                points: series(lines),
+                points: means(of(lines), 1.0),
                 color,
-                style: Style::Line,
+                style,
             })
             .filter(|curve| !curve.points.is_empty())
             .collect::<Vec<_>>()
     };
-    let host = |name: &str, color, level: &dyn Fn(&HostBin) -> &Level| Curve {
-        name: name.to_owned(),
-        points: plots.host.points().map(|(at, bin)| (at, level(bin).mean())).collect(),
-        color,
-        style: Style::Line,
+    let host = |name: &str, color, level: &dyn Fn(&HostBin) -> &Level| {
+        let points = plots.host.points().filter_map(|(at, bin)| Some((at, level(bin).mean()?)));
+        Curve { name: name.to_owned(), points: points.collect(), color, style: Style::Line }
     };
-    let mut busy = gpu("busy", &|lines| means(&lines.utilization_pct, 1.0));
-    busy.extend(server(summary, &["DCGM_FI_DEV_GPU_UTIL"], AMBER, Style::Line));
+    let mut busy = gpu("busy", Style::Line, &|lines| &lines.utilization_pct);
+    busy.extend(gpu("memory", Style::Dotted, &|lines| &lines.memory_pct));
+    busy.extend(server(summary, &["DCGM_FI_DEV_GPU_UTIL"], 1.0, AMBER, Style::Line));
+    busy.extend(server(summary, &CACHE, 100.0, GREEN, Style::Dotted));
     vec![
-        Panel { title: "GPU busy", unit: " %", curves: busy },
+        Panel { title: "GPU and cache, %", curves: busy },
+        Panel { title: "GPU power, W", curves: gpu("power", Style::Line, &|lines| &lines.power_w) },
         Panel {
-            title: "GPU power",
-            unit: " W",
-            curves: gpu("power", &|lines| means(&lines.power_w, 1.0)),
-        },
-        Panel {
-            title: "CPU",
-            unit: " %",
+            title: "CPU of the sending machine, %",
             curves: vec![
                 host("all CPUs", GRAY, &|bin| &bin.cpu_pct),
                 host("this process (100 % is one CPU)", BLUE, &|bin| &bin.process_cpu_pct),
             ],
         },
-        Panel {
-            title: "GPU memory",
-            unit: " GB",
-            curves: gpu("memory", &|lines| means(&lines.memory_bytes, 1e-9)),
-        },
     ]
 }
 
-/// The first of the server's metrics `names` that is in the run.
-fn server(summary: &Summary, names: &[&str], color: &'static str, style: Style) -> Option<Curve> {
-    let (name, series) = names
-        .iter()
-        .find_map(|name| summary.plots.server.get(*name).map(|series| (*name, series)))?;
-    Some(Curve { name: name.to_owned(), points: means(series, 1.0), color, style })
+/// The first of the server's metrics `names` that is in the run: a curve for each target and set of labels.
+fn server(
+    summary: &Summary,
+    names: &[&str],
+    factor: f64,
+    color: &'static str,
+    style: Style,
+) -> Vec<Curve> {
+    let all = &summary.plots.server;
+    let of = |name: &str| all.iter().filter(|((found, _), _)| found == name).collect::<Vec<_>>();
+    let Some(found) = names.iter().map(|name| of(name)).find(|found| !found.is_empty()) else {
+        return Vec::new();
+    };
+    let one = found.len() == 1;
+    found
+        .into_iter()
+        .map(|((name, of), series)| Curve {
+            name: if one { name.clone() } else { format!("{name} {of}") },
+            points: means(series, factor),
+            color,
+            style,
+        })
+        .collect()
 }
 
 fn means(series: &Series<Level>, factor: f64) -> Points {
-    series.points().map(|(at, level)| (at, level.mean().map(|mean| mean * factor))).collect()
+    series.points().filter_map(|(at, level)| Some((at, level.mean()? * factor))).collect()
 }
 
 /// Returns 48 bins from the smallest value to just above the 99th percentile of all, and whether their widths grow.
@@ -297,10 +300,9 @@ fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisTy
 // === impl Curve ===
 
 impl Curve {
-    fn trace(&self, y_axis: &str) -> Box<Scatter<f64, Option<f64>>> {
-        let (x, y): (Vec<f64>, Vec<Option<f64>>) =
-            self.points.iter().map(|(x, y)| (round(*x), y.map(round))).unzip();
-        let trace = Scatter::new(x, y).name(&self.name).y_axis(y_axis);
+    fn trace(&self, y_axis: &str, in_legend: bool) -> Box<Scatter<f64, f64>> {
+        let (x, y) = self.points.iter().map(|(x, y)| (round(*x), round(*y))).unzip();
+        let trace = Scatter::new(x, y).name(&self.name).y_axis(y_axis).show_legend(in_legend);
         let line = Line::new().color(self.color).width(1.6);
         match self.style {
             Style::Points => trace
@@ -315,6 +317,19 @@ impl Curve {
     }
 }
 
+/// A panel's title, above its left end.
+fn title(text: &str, y: f64) -> Annotation {
+    Annotation::new()
+        .text(format!("<b>{text}</b>"))
+        .show_arrow(false)
+        .x_ref("paper")
+        .x(0.0)
+        .x_anchor(Anchor::Left)
+        .y_ref("paper")
+        .y(y)
+        .y_anchor(Anchor::Bottom)
+}
+
 fn layout() -> Layout {
     Layout::new()
         .auto_size(true)
@@ -327,7 +342,7 @@ fn layout() -> Layout {
             Legend::new()
                 .orientation(Orientation::Horizontal)
                 .y(1.0)
-                .y_anchor(plotly::common::Anchor::Bottom)
+                .y_anchor(Anchor::Bottom)
                 .x(0.0),
         )
 }
@@ -340,12 +355,7 @@ fn configuration() -> Configuration {
     Configuration::new()
         .responsive(true)
         .display_logo(false)
-        .display_mode_bar(DisplayModeBar::Hover)
-        .mode_bar_buttons_to_remove(vec![
-            ModeBarButtonName::Lasso2d,
-            ModeBarButtonName::Select2d,
-            ModeBarButtonName::SendDataToCloud,
-        ])
+        .display_mode_bar(DisplayModeBar::False)
 }
 
 fn y_name(place: usize) -> String {
@@ -387,9 +397,13 @@ fn signed(ns: i64) -> f64 {
 
 const SCRIPT_END: &str = "</script>";
 const BINS: u64 = 48;
+/// Most points of a line of rates: more are noise.
+const RATE_BINS: usize = 150;
 /// The crate has so many y axes.
 const MOST_PANELS: usize = 8;
-const PANEL_HEIGHT: usize = 150;
+const PANEL_HEIGHT: usize = 160;
+/// Share of a panel that its title takes.
+const TITLE_SHARE: f64 = 0.2;
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 const CLEAR: &str = "rgba(0,0,0,0)";
 const TEXT: &str = "#7a828c";
@@ -407,6 +421,8 @@ const RUNNING: [&str; 4] = [
     "llamacpp:requests_processing",
     "tgi_batch_current_size",
 ];
+const CACHE: [&str; 3] =
+    ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"];
 const WAITING: [&str; 4] = [
     "vllm:num_requests_waiting",
     "sglang:num_queue_reqs",

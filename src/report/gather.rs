@@ -8,10 +8,10 @@ use crate::results::table::Row;
 use crate::results::{RunError, RunReader};
 
 use super::doubts;
+use super::machines::{GpuUse, HostUse};
 use super::stats::Distribution;
 use super::summary::{
-    Counts, ErrorCount, ErrorKey, Fidelity, GpuUse, Group, HostUse, Latencies, Plots, Rates, Slow,
-    Summary,
+    Counts, ErrorCount, ErrorKey, Fidelity, Group, Latencies, Plots, Rates, Slow, Summary,
 };
 
 /// Reads a run. `progress` is told the number of rows read so far, now and then.
@@ -271,86 +271,22 @@ impl Gathering {
         self.last_content = Some((row.exchange, row.round, row.at_ns));
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "means and charts")]
     fn gpu(&mut self, row: &GpuSample) {
-        let gpu = self.gpus.entry(row.gpu).or_default();
         let lines = self.plots.gpus.entry(row.gpu).or_default();
-        gpu.readings += 1;
-        let readings = [
-            (
-                row.utilization_pct.map(f64::from),
-                &mut gpu.utilization_pct,
-                &mut lines.utilization_pct,
-            ),
-            (
-                row.memory_used_bytes.map(|b| b as f64),
-                &mut gpu.memory_bytes,
-                &mut lines.memory_bytes,
-            ),
-            (row.power_w, &mut gpu.power_w, &mut lines.power_w),
-            (row.temperature_c, &mut gpu.temperature_c, &mut lines.temperature_c),
-            (row.sm_clock_mhz.map(f64::from), &mut gpu.sm_clock_mhz, &mut lines.sm_clock_mhz),
-        ];
-        for (value, level, line) in readings {
-            if let Some(value) = value {
-                level.push(value);
-                line.at(row.at_ns).push(value);
-            }
-        }
-        let elapsed_s = gpu.last_at_ns.map_or(0.0, |last| (row.at_ns - last).max(0) as f64 / 1e9);
-        gpu.power_integral_j += row.power_w.unwrap_or(0.0) * elapsed_s;
-        gpu.last_at_ns = Some(row.at_ns);
-        gpu.energy_j = match (row.energy_j, gpu.first_energy_j) {
-            (Some(now), Some(first)) => Some(now - first),
-            (Some(now), None) => {
-                gpu.first_energy_j = Some(now);
-                Some(0.0)
-            }
-            (None, _) => row.power_w.map(|_| gpu.power_integral_j).or(gpu.energy_j),
-        };
-        for reason in row.throttle_reasons.iter().flat_map(|reasons| reasons.split('|')) {
-            if !reason.is_empty() && gpu.throttled.len() < MOST_GROUPS {
-                *gpu.throttled.entry(reason.to_owned()).or_default() += 1;
-            }
-        }
+        self.gpus.entry(row.gpu).or_default().push(row, lines);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "means and charts")]
     fn host(&mut self, row: &HostSample) {
-        let host = &mut self.host;
-        host.readings += 1;
-        let bin = self.plots.host.at(row.at_ns);
-        if let Some(value) = row.cpu_pct {
-            bin.cpu_pct.push(value);
-        }
-        if let Some(value) = row.process_cpu_pct {
-            bin.process_cpu_pct.push(value);
-        }
-        for (value, level) in [
-            (row.cpu_pct, &mut host.cpu_pct),
-            (row.cpu_busiest_pct, &mut host.cpu_busiest_pct),
-            (row.cpu_steal_pct, &mut host.cpu_steal_pct),
-            (row.process_cpu_pct, &mut host.process_cpu_pct),
-            (row.process_rss_bytes.map(|b| b as f64), &mut host.process_rss_bytes),
-            (row.memory_used_bytes.map(|b| b as f64), &mut host.memory_bytes),
-        ] {
-            if let Some(value) = value {
-                level.push(value);
-            }
-        }
-        if let Some(delay_ns) = row.process_run_delay_ns {
-            let first = *host.first_run_delay_ns.get_or_insert(delay_ns);
-            host.run_delay_s = delay_ns.saturating_sub(first) as f64 / 1e9;
-        }
-        if let Some(switches) = row.process_involuntary_switches {
-            let first = *host.first_switches.get_or_insert(switches);
-            host.involuntary_switches = switches.saturating_sub(first);
-        }
+        self.host.push(row, &mut self.plots.host);
     }
 
     fn server(&mut self, row: ServerMetric) {
+        let lines = &mut self.plots.server;
         if SERVER_LINES.contains(&row.name.as_str()) && row.value.is_finite() {
-            self.plots.server.entry(row.name.clone()).or_default().at(row.at_ns).push(row.value);
+            let key = (row.name.clone(), format!("{} {}", row.target, row.labels));
+            if lines.len() < MOST_LINES || lines.contains_key(&key) {
+                lines.entry(key).or_default().at(row.at_ns).push(row.value);
+            }
         }
         if self.server_metrics.len() < MOST_METRICS || self.server_metrics.contains_key(&row.name) {
             *self.server_metrics.entry(row.name).or_default() += 1;
@@ -472,6 +408,9 @@ const SLOWEST: usize = 10;
 
 /// Most targets, models, kinds of error that are told apart.
 const MOST_GROUPS: usize = 100;
+
+/// Most lines of server metrics that are drawn.
+const MOST_LINES: usize = 40;
 
 /// Most names of server metrics that are counted.
 const MOST_METRICS: usize = 2_000;

@@ -59,14 +59,15 @@ pub fn table(table: &Table) -> String {
         let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&table.note));
     }
     let _ = write!(html, "<div class=\"wide\"><table{words}>\n<thead><tr>");
-    for name in &table.head {
-        let _ = write!(html, "<th>{}</th>", escape(name));
+    let class = |column| if table.is_words(column) { " class=\"w\"" } else { "" };
+    for (column, name) in table.head.iter().enumerate() {
+        let _ = write!(html, "<th{}>{}</th>", class(column), escape(name));
     }
     html += "</tr></thead>\n<tbody>\n";
     for row in &table.rows {
         html += "<tr>";
-        for cell in row {
-            let _ = write!(html, "<td>{}</td>", escape(cell));
+        for (column, cell) in row.iter().enumerate() {
+            let _ = write!(html, "<td{}>{}</td>", class(column), escape(cell));
         }
         html += "</tr>\n";
     }
@@ -106,6 +107,18 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// Makes what stands between backticks code.
+fn code(html: &str) -> String {
+    let parts = html.split('`').enumerate();
+    parts
+        .map(
+            |(place, part)| {
+                if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }
+            },
+        )
+        .collect()
+}
+
 fn head(summary: &Summary) -> String {
     let manifest = &summary.manifest;
     let verdict = tables::verdict(summary);
@@ -140,7 +153,7 @@ fn doubts(warnings: &[Warning]) -> String {
         let _ = writeln!(
             html,
             "<li class=\"{weight}\"><b>{weight}</b> {}</li>",
-            escape(&warning.to_string())
+            code(&escape(&warning.to_string()))
         );
     }
     html += "</ul>\n";
@@ -181,7 +194,7 @@ fn cards(summary: &Summary) -> String {
             typical(&latency.ttft),
             format!("{}{}", tail(&latency.ttft), recorded(&latency.recorded_ttft)),
         ),
-        ("between frames, p50", typical(&latency.gap), tail(&latency.gap)),
+        ("frame gap, p50", typical(&latency.gap), tail(&latency.gap)),
         (
             "end to end, p50",
             typical(&latency.e2e),

@@ -11,6 +11,7 @@ pub mod compare;
 mod doubts;
 mod gather;
 pub mod html;
+mod machines;
 pub mod schema;
 mod series;
 pub mod stats;

@@ -95,6 +95,16 @@ impl<B: Bin> Series<B> {
         self.width_ns as f64 / 1e9
     }
 
+    /// Returns the same with at most `most` bins.
+    #[must_use]
+    pub fn coarser(&self, most: usize) -> Self {
+        let mut coarser = self.clone();
+        while coarser.bins.len() > most.max(1) {
+            coarser.widen();
+        }
+        coarser
+    }
+
     fn widen(&mut self) {
         self.width_ns = self.width_ns.saturating_mul(2);
         self.bins = self
@@ -119,6 +129,11 @@ impl Level {
         self.max = if self.count == 0 { value } else { self.max.max(value) };
         self.count += 1;
         self.sum += value;
+    }
+
+    /// Takes a reading in, where there is one.
+    pub fn extend(&mut self, value: Option<f64>) {
+        value.into_iter().for_each(|value| self.push(value));
     }
 
     /// Returns the mean; none without a reading.

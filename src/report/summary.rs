@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::results::manifest::{Manifest, Verdict};
 
+use super::machines::{GpuLines, GpuUse, HostBin, HostUse};
 use super::series::{Bin, Level, Series, Thinned};
 use super::stats::{Distribution, Spread};
 use super::warnings::Warning;
@@ -222,55 +223,6 @@ pub struct Slow {
     pub result: String,
 }
 
-/// What a GPU did.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct GpuUse {
-    /// Readings.
-    pub readings: u64,
-    /// Utilization, percent.
-    pub utilization_pct: Level,
-    /// Memory in use, bytes.
-    pub memory_bytes: Level,
-    /// Power, watts.
-    pub power_w: Level,
-    /// Temperature, degrees Celsius.
-    pub temperature_c: Level,
-    /// Shader clock, MHz.
-    pub sm_clock_mhz: Level,
-    /// Energy between the first and the last reading, joules: by the counter, or else power times time.
-    pub energy_j: Option<f64>,
-    /// Readings by the reason that held the clocks down.
-    pub throttled: BTreeMap<String, u64>,
-    pub(super) first_energy_j: Option<f64>,
-    pub(super) power_integral_j: f64,
-    pub(super) last_at_ns: Option<i64>,
-}
-
-/// What the sending machine did.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct HostUse {
-    /// Readings.
-    pub readings: u64,
-    /// Busy share of all CPUs.
-    pub cpu_pct: Level,
-    /// Busy share of the busiest CPU.
-    pub cpu_busiest_pct: Level,
-    /// CPU time taken by the hypervisor.
-    pub cpu_steal_pct: Level,
-    /// CPU use of this process, 100 is one CPU.
-    pub process_cpu_pct: Level,
-    /// Resident memory of this process.
-    pub process_rss_bytes: Level,
-    /// Memory in use.
-    pub memory_bytes: Level,
-    /// Waiting for a CPU while ready, seconds, all threads of this process.
-    pub run_delay_s: f64,
-    /// Involuntary context switches of this process.
-    pub involuntary_switches: u64,
-    pub(super) first_run_delay_ns: Option<u64>,
-    pub(super) first_switches: Option<u64>,
-}
-
 /// Lines and histograms.
 #[derive(Debug)]
 pub struct Plots {
@@ -280,8 +232,8 @@ pub struct Plots {
     pub gpus: BTreeMap<u32, GpuLines>,
     /// Host lines.
     pub host: Series<HostBin>,
-    /// Lines of well-known server metrics, by name.
-    pub server: BTreeMap<String, Series<Level>>,
+    /// Lines of well-known server metrics, by name, and by target and labels.
+    pub server: BTreeMap<(String, String), Series<Level>>,
     /// Time sent (seconds) and TTFT (ms) of good rows.
     pub ttft_points: Thinned<(f64, f64)>,
     /// Time sent (seconds) and lateness (ms).
@@ -319,30 +271,6 @@ pub struct Traffic {
     pub lateness_ns: i64,
 }
 
-/// Lines of a GPU.
-#[derive(Clone, Debug, Default)]
-pub struct GpuLines {
-    /// Percent.
-    pub utilization_pct: Series<Level>,
-    /// Watts.
-    pub power_w: Series<Level>,
-    /// Bytes.
-    pub memory_bytes: Series<Level>,
-    /// MHz.
-    pub sm_clock_mhz: Series<Level>,
-    /// Degrees.
-    pub temperature_c: Series<Level>,
-}
-
-/// What the host did in a bin of time.
-#[derive(Clone, Debug, Default)]
-pub struct HostBin {
-    /// Busy share of all CPUs.
-    pub cpu_pct: Level,
-    /// CPU use of this process.
-    pub process_cpu_pct: Level,
-}
-
 impl Bin for Traffic {
     fn join(&mut self, next: &Self) {
         self.sent += next.sent;
@@ -351,13 +279,6 @@ impl Bin for Traffic {
         self.busy_ns += next.busy_ns;
         self.output_tokens += next.output_tokens;
         self.lateness_ns = self.lateness_ns.max(next.lateness_ns);
-    }
-}
-
-impl Bin for HostBin {
-    fn join(&mut self, next: &Self) {
-        self.cpu_pct.join(&next.cpu_pct);
-        self.process_cpu_pct.join(&next.process_cpu_pct);
     }
 }
 

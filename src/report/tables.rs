@@ -20,6 +20,24 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
+// === impl Table ===
+
+impl Table {
+    /// Whether a column holds words, not numbers.
+    #[must_use]
+    pub fn is_words(&self, column: usize) -> bool {
+        let number = |row: &Vec<String>| {
+            row.get(column).is_some_and(|cell| {
+                cell == NONE
+                    || cell.starts_with(|c: char| {
+                        c.is_ascii_digit() || c == '-' || c == '<' || c == '>'
+                    })
+            })
+        };
+        !self.rows.iter().all(number)
+    }
+}
+
 /// What a table shows where there is no value.
 pub(super) const NONE: &str = "–";
 
@@ -283,7 +301,7 @@ fn gpus(summary: &Summary) -> Table {
         let name = name.map_or("", |gpu| gpu.name.as_str());
         let held = used.throttled.iter().max_by_key(|(_, readings)| **readings);
         vec![
-            format!("{index} {name}").trim_end().to_owned(),
+            format!("GPU {index} {name}").trim_end().to_owned(),
             mean(&used.utilization_pct, "%"),
             mean(&used.power_w, "W"),
             used.energy_j.map_or_else(none, |joules| format!("{} J", three(joules))),
@@ -291,7 +309,7 @@ fn gpus(summary: &Summary) -> Table {
             mean(&used.sm_clock_mhz, "MHz"),
             most(&used.temperature_c, |max| format!("{max:.0} °C")),
             held.map_or_else(none, |(reason, readings)| {
-                format!("{} {reason}", percent(*readings, used.readings))
+                format!("{reason} {}", percent(*readings, used.readings))
             }),
         ]
     });

@@ -1,7 +1,7 @@
 //! A report for the terminal, and as Markdown.
 
-use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
-use comfy_table::{CellAlignment, ContentArrangement};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
 
 use super::summary::Summary;
 use super::tables::{Table, all, verdict};
@@ -71,7 +71,9 @@ pub fn markdown_table(table: &Table) -> String {
 #[must_use]
 pub fn grid(table: &Table, width: Option<u16>) -> String {
     let mut grid = comfy_table::Table::new();
-    grid.load_preset(if table.rows.len() > 1 { UTF8_HORIZONTAL_ONLY } else { NOTHING });
+    grid.load_preset(NOTHING);
+    grid.set_style(TableComponent::HeaderLines, '─');
+    grid.set_style(TableComponent::MiddleHeaderIntersections, '─');
     if let Some(width) = width {
         grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
@@ -79,8 +81,8 @@ pub fn grid(table: &Table, width: Option<u16>) -> String {
     for row in &table.rows {
         grid.add_row(row);
     }
-    for column in grid.column_iter_mut().skip(1) {
-        if table.head.len() > 2 {
+    for (place, column) in grid.column_iter_mut().enumerate() {
+        if !table.is_words(place) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
