@@ -2,8 +2,8 @@
 //!
 //! Must change: `Host` names the target; fields that belong to one connection go (RFC 9110, 7.6.1), `Content-Length` is
 //! computed anew, and `Expect` goes, since the body follows at once. Credentials go: every field that the recorder
-//! replaced, and every field that is a credential by its name, even if some other tool left it in the trace; redacted query
-//! parameters go likewise. The user's key comes in by [`Rewrite::api_key`] or a header of their own.
+//! replaced, and every field that is a credential by its name, even if some other tool left it in the trace (the list is
+//! [`crate::trace::redact`]'s); query parameters go likewise. The user's key comes in by [`Rewrite::api_key`] or a header of their own.
 //!
 //! All else, `Accept-Encoding` included, is sent as it was recorded, in the recorded order; the body to the byte but for
 //! the values that `--set` and `--model-map` name ([`splice`]).
@@ -16,9 +16,11 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use percent_encoding::percent_decode_str;
 
 use crate::replay::splice;
 use crate::trace::record::RequestHead;
+use crate::trace::redact::{REDACTED, is_credential, is_credential_parameter};
 
 /// What is changed in every request.
 #[derive(Clone, Default)]
@@ -80,22 +82,6 @@ pub enum RewriteOptionError {
     ModelMap(String),
 }
 
-/// Fields that are credentials by their names: never sent from a trace, never in a digest.
-const CREDENTIALS: [&str; 12] = [
-    "api-key",
-    "authorization",
-    "cookie",
-    "ocp-apim-subscription-key",
-    "proxy-authorization",
-    "set-cookie",
-    "x-amz-security-token",
-    "x-api-key",
-    "x-auth-token",
-    "x-csrf-token",
-    "x-goog-api-key",
-    "xi-api-key",
-];
-
 /// Fields that belong to one connection, beside those that `Connection` names.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
@@ -120,12 +106,6 @@ pub fn header(text: &str) -> Result<(HeaderName, HeaderValue), RewriteOptionErro
     let mut value: HeaderValue = value.trim().parse().map_err(|_| wrong())?;
     value.set_sensitive(is_credential(&name.trim().to_ascii_lowercase()));
     Ok((name_parsed, value))
-}
-
-/// Returns whether a field of this (lower-case) name is a credential.
-#[must_use]
-pub fn is_credential(name: &str) -> bool {
-    CREDENTIALS.contains(&name)
 }
 
 // === impl Rewrite ===
@@ -155,10 +135,8 @@ impl Rewrite {
         let Some((path, query)) = target.split_once('?') else {
             return target.parse().map_err(|_| wrong());
         };
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|pair| !self.is_redacted(pair.split('=').next().unwrap_or_default()))
-            .collect();
+        let kept: Vec<&str> =
+            query.split('&').filter(|pair| !self.is_secret_parameter(pair)).collect();
         let target = if kept.is_empty() && !query.is_empty() {
             path.to_owned()
         } else {
@@ -217,8 +195,7 @@ impl Rewrite {
             let dropped = [HOST, CONTENT_LENGTH, EXPECT].contains(name)
                 || HOP_BY_HOP.contains(&name.as_str())
                 || nominated.iter().any(|nominated| nominated == name.as_str())
-                || is_credential(name.as_str())
-                || self.is_redacted(name.as_str());
+                || self.is_secret(name, value);
             if !dropped {
                 headers.append(name, value.clone());
             }
@@ -235,6 +212,20 @@ impl Rewrite {
             headers.insert(AUTHORIZATION, key.clone());
         }
         headers
+    }
+
+    /// Returns whether a field is a credential, or stands for one. Names of fields and of parameters are in one list: a
+    /// field that only shares its name with a parameter keeps its value.
+    fn is_secret(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        let is_replaced = || memchr::memmem::find(value.as_bytes(), REDACTED.as_bytes()).is_some();
+        is_credential(name.as_str()) || (self.is_redacted(name.as_str()) && is_replaced())
+    }
+
+    /// Returns whether a query parameter is a credential, or stands for one.
+    fn is_secret_parameter(&self, pair: &str) -> bool {
+        let name =
+            percent_decode_str(pair.split('=').next().unwrap_or_default()).decode_utf8_lossy();
+        is_credential_parameter(&name) || self.is_redacted(&name)
     }
 
     fn is_redacted(&self, name: &str) -> bool {
@@ -358,21 +349,25 @@ mod tests {
 
     #[test]
     fn recorded_credentials_are_never_sent() {
-        let rewrite =
-            Rewrite { redacted: vec!["X-Mine".to_owned(), "key".to_owned()], ..Rewrite::default() };
+        let rewrite = Rewrite {
+            redacted: ["X-Mine", "key", "mine"].map(str::to_owned).into(),
+            ..Rewrite::default()
+        };
         let headers = [
             ("authorization", "Bearer s"),
             ("cookie", "s"),
             ("x-api-key", "s"),
-            ("x-mine", "hash"),
+            ("x-mine", "redacted:1f"),
+            ("mine", "kept"),
             ("a", "b"),
         ];
-        check(&rewrite, &headers, "", "a: b");
+        check(&rewrite, &headers, "", "mine: kept, a: b");
         let key = Rewrite { api_key: Some("Bearer mine".parse().unwrap()), ..rewrite.clone() };
-        check(&key, &headers, "", "a: b, authorization: Bearer mine");
+        check(&key, &headers, "", "mine: kept, a: b, authorization: Bearer mine");
         for (target, expected) in [
             ("/x?key=s&b=2", "/x?b=2"),
             ("/x?key=s", "/x"),
+            ("/x?%61pi_key=s&mine=t&c=1", "/x?c=1"),
             ("/x?b=2&KEY=s&c", "/x?b=2&c"),
             ("/x?", "/x?"),
             ("http://api.example.com/x?b=1", "/x?b=1"),
