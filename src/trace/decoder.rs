@@ -3,6 +3,8 @@
 //! The decoder is handed the file's bytes in order ([`Decoder::push`]) and asked for the next [`Step`]. Where a block is
 //! damaged it looks for the next one that begins a zstd frame and says which bytes were lost.
 
+use std::fmt;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 
@@ -110,6 +112,22 @@ pub(crate) enum NotReadable {
     TextMode,
     #[error(transparent)]
     Version(#[from] VersionMismatch),
+}
+
+// === impl Loss ===
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, from, until, what } = self;
+        if segment > &0 {
+            write!(f, "segment {segment}: ")?;
+        }
+        if until > from {
+            write!(f, "bytes {from} to {until} ({}) can't be read: {what}", until - from)
+        } else {
+            write!(f, "at byte {from}: {what}")
+        }
+    }
 }
 
 // === impl Decoder ===

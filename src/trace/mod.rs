@@ -23,11 +23,13 @@ mod open;
 mod pieces;
 mod reader;
 pub mod record;
+mod recover;
 pub mod redact;
 mod scan;
 mod segment;
 mod sink;
 mod split;
+mod verify;
 mod wire;
 mod writer;
 
@@ -36,7 +38,9 @@ pub use decoder::Loss;
 pub use format::{FormatVersion, VersionMismatch};
 pub use index::Totals;
 pub use reader::{Entry, Health, Trace, TraceError};
+pub use recover::{RecoverError, Recovered, recover};
 pub use scan::Scan;
+pub use verify::{Finding, FindingKind, MAX_FINDINGS, Verification, verify};
 pub use writer::{
     FLUSH_EVERY, Pressure, Summary, SyncPolicy, WriteError, Writer, WriterOptions, open_path,
 };

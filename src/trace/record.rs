@@ -396,6 +396,20 @@ impl From<http::Version> for Version {
     }
 }
 
+// === impl DropReason ===
+
+impl DropReason {
+    /// Returns the reason in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "the queue before the writer was full",
+            Self::RecorderStopped => "the writer had stopped",
+            Self::WriteFailed => "writing failed",
+        }
+    }
+}
+
 // === impl Counters ===
 
 impl Counters {

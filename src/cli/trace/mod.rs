@@ -1,0 +1,80 @@
+//! `reenact trace`: look at traces, check them, recover them, and turn them into other formats.
+
+mod export;
+mod har;
+mod info;
+mod list;
+mod recover;
+mod show;
+mod verify;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use crate::trace::Trace;
+use crate::trace::record::Header;
+
+use super::Outcome;
+
+/// Look at traces, check them, recover them, export them
+#[derive(Debug, Args)]
+pub(super) struct TraceArgs {
+    #[command(subcommand)]
+    verb: TraceVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum TraceVerb {
+    Info(info::InfoArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Verify(verify::VerifyArgs),
+    Recover(recover::RecoverArgs),
+    Export(export::ExportArgs),
+}
+
+pub(super) fn run(args: TraceArgs) -> anyhow::Result<Outcome> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let outcome = match args.verb {
+        TraceVerb::Info(args) => info::run(&args, &mut out),
+        TraceVerb::List(args) => list::run(&args, &mut out),
+        TraceVerb::Show(args) => show::run(&args, &mut out),
+        TraceVerb::Verify(args) => verify::run(&args, &mut out),
+        TraceVerb::Recover(args) => recover::run(&args),
+        TraceVerb::Export(args) => export::run(&args, &mut out),
+    }?;
+    out.flush()?;
+    Ok(outcome)
+}
+
+/// Opens a trace and says on stderr what it lacks.
+fn open(path: &Path) -> anyhow::Result<Trace> {
+    let trace = Trace::open(path)?;
+    for loss in &trace.health().losses {
+        say(&format!("warning: {}: {loss}", path.display()));
+    }
+    Ok(trace)
+}
+
+/// Returns whether a trace was whole as far as it was read.
+fn outcome(trace: &Trace) -> Outcome {
+    if trace.health().complete { Outcome::Done } else { Outcome::Loss }
+}
+
+/// Returns the id of a trace in hex.
+fn trace_id(header: &Header) -> String {
+    header.trace.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns milliseconds for people.
+#[expect(clippy::cast_precision_loss, reason = "for display")]
+fn millis(ns: Option<i64>) -> String {
+    ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", ns as f64 / 1e6))
+}
+
+#[expect(clippy::print_stderr, reason = "words go to stderr")]
+fn say(sentence: &str) {
+    eprintln!("{sentence}");
+}
