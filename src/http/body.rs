@@ -105,8 +105,8 @@ impl Body for ResponseBody {
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
-                // A reader that knows the length does not ask again after the last frame.
-                if this.incoming.is_end_stream() {
+                // A reader that knows the length, or got trailers, may not ask again after the last frame.
+                if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.release();
                 }
                 Poll::Ready(Some(Ok(frame)))

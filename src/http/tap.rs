@@ -3,7 +3,7 @@
 //! [`TapBody`] passes frames, size hint and end of stream through untouched. Its [`Tap`] hears of each frame when it is
 //! read (first stamp) and when the reader asks for the next one, that is, had accepted it (second stamp). One end is
 //! told: [`Ending::Ended`] as soon as it is known (a body that is over from the start ends in the constructor, one of
-//! known length with its last byte), [`Ending::Error`], or [`Ending::Cancelled`] when the body is dropped before.
+//! known length with its last byte, one with trailers with these), [`Ending::Error`], or [`Ending::Cancelled`] when the body is dropped before.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -128,8 +128,8 @@ impl<T: Tap<E>, E> Watch<T, E> {
         } else if let (Some(trailers), Some(tap)) = (frame.trailers_ref(), &mut self.tap) {
             tap.trailers(trailers, at);
         }
-        if last {
-            // The reader knows that nothing follows, and does not ask again: accepted as soon as read.
+        if last || frame.is_trailers() {
+            // The reader knows that nothing follows, and may not ask again: accepted as soon as read.
             self.end(Ending::Ended, at);
         }
     }
@@ -210,7 +210,7 @@ mod tests {
             let _frame = body.frame().await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(notes.take(), ["3 0-10", "4 10-20", "trailers 0 20", "Ended 30"]);
+        assert_eq!(notes.take(), ["3 0-10", "4 10-20", "trailers 0 20", "Ended 20"]);
         drop(body);
         assert!(notes.take().is_empty(), "one end only");
     }

@@ -7,6 +7,7 @@ mod http_server;
 mod layering;
 mod proxy_exchange;
 mod proxy_identity;
+mod proxy_protocol;
 mod replay_calls;
 mod replay_command;
 mod replay_support;

@@ -144,6 +144,15 @@ impl Peer {
         self.try_message().expect("the connection ended before a message")
     }
 
+    /// Returns whether nothing comes within `wait`.
+    pub(crate) fn is_silent(&mut self, wait: Duration) -> bool {
+        self.stream.set_read_timeout(Some(wait)).unwrap();
+        let mut byte = [0];
+        let peeked = self.stream.peek(&mut byte);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.buffer.is_empty() && peeked.is_err()
+    }
+
     /// Reads a chunked body and returns what was in the chunks.
     #[track_caller]
     pub(crate) fn chunks(&mut self) -> Vec<u8> {
