@@ -8,6 +8,7 @@ mod layering;
 mod proxy_exchange;
 mod proxy_identity;
 mod proxy_protocol;
+mod record_command;
 mod replay_calls;
 mod replay_command;
 mod replay_support;

@@ -84,6 +84,11 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends; false when the peer has gone.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
     /// Reads through the end of `mark`; none when the connection ends before.
     pub(crate) fn try_until(&mut self, mark: &str) -> Option<String> {
         loop {

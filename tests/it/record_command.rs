@@ -1,0 +1,345 @@
+//! `reenact record` as a process: signals, death, a full disk, wrong arguments; the trace read back each time.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use reenact::clock::Clock;
+use reenact::trace::record::{Event, Outcome};
+use reenact::trace::{Assembler, Exchange, Trace, open_path};
+
+use crate::support::{Peer, Upstream};
+
+const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n\r\n";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A `reenact record` that runs.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    words: JoinHandle<String>,
+}
+
+// === impl Process ===
+
+impl Process {
+    fn start(upstream: &str, out: &Path, more: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_reenact"))
+            .args(["record", "--listen", "127.0.0.1:0", "--upstream", upstream, "--out"])
+            .arg(out)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut first = String::new();
+        stderr.read_line(&mut first).unwrap();
+        let address = first
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split(',').next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no address in {first:?}"));
+        let words = thread::spawn(move || {
+            let mut words = String::new();
+            stderr.read_to_string(&mut words).unwrap();
+            words
+        });
+        Self { child, address, words }
+    }
+
+    fn connect(&self) -> Peer {
+        Peer::connect(self.address)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end; returns the exit status, stdout and stderr.
+    fn wait(mut self) -> (Option<i32>, String, String) {
+        let mut stdout = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        let status = self.child.wait().unwrap();
+        (status.code(), stdout, self.words.join().unwrap())
+    }
+}
+
+fn exchanges(path: &Path) -> Vec<Exchange> {
+    let trace = Trace::open(path).unwrap();
+    let mut assembler = Assembler::default();
+    let events: Vec<Event> = trace.scan().unwrap().map(Result::unwrap).collect();
+    let mut all: Vec<_> = events.into_iter().filter_map(|event| assembler.push(event)).collect();
+    all.extend(assembler.finish());
+    all.sort_by_key(|exchange| exchange.request.exchange);
+    all
+}
+
+fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("a.trace");
+    (folder, out)
+}
+
+#[test]
+fn a_signal_lets_what_is_under_way_finish() {
+    for signal in ["-TERM", "-INT"] {
+        let (go, goes) = channel();
+        let goes = std::sync::Mutex::new(goes);
+        let upstream = Upstream::start(move |mut peer| {
+            peer.head();
+            peer.send(CHUNKED.to_owned() + "5\r\nfirst\r\n");
+            goes.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            peer.send("4\r\nlast\r\n0\r\n\r\n");
+            peer.rest();
+        });
+        let (_folder, out) = scratch();
+        let process = Process::start(&upstream.url(), &out, &["--json"]);
+        let mut peer = process.connect();
+        peer.send(GET);
+        peer.until("first\r\n");
+        process.signal(signal);
+        // It listens no more, and the stream goes on.
+        let clock = Clock::start();
+        while std::net::TcpStream::connect(process.address).is_ok() {
+            assert!(clock.now().since(reenact::clock::Nanos::ZERO) < PATIENCE);
+        }
+        go.send(()).unwrap();
+        peer.until("last\r\n0\r\n\r\n");
+        let (status, stdout, words) = process.wait();
+        assert_eq!(status, Some(0), "{words}");
+        let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(summary["exchanges"]["complete"], 1);
+        assert!(words.contains("1 complete"), "{words}");
+        let exchanges = exchanges(&out);
+        assert_eq!(exchanges[0].response_body(), "firstlast");
+        assert!(Trace::open(&out).unwrap().health().complete);
+        assert!(!String::from_utf8_lossy(&std::fs::read(&out).unwrap()).contains("s3cret"));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_the_trace_says_what_was_cut() {
+    let upstream = Upstream::start(|mut peer| {
+        peer.head();
+        peer.send(CHUNKED.to_owned() + "5\r\nfirst\r\n");
+        peer.rest();
+    });
+    let (_folder, out) = scratch();
+    let process = Process::start(&upstream.url(), &out, &[]);
+    let mut peer = process.connect();
+    peer.send(GET);
+    peer.until("first\r\n");
+    process.signal("-TERM");
+    while std::net::TcpStream::connect(process.address).is_ok() {}
+    process.signal("-TERM");
+    let (status, _, words) = process.wait();
+    assert_eq!(status, Some(0), "{words}");
+    let exchange = exchanges(&out).remove(0);
+    assert_eq!(exchange.response_body(), "first");
+    let end = exchange.end.unwrap();
+    assert_eq!(end.outcome, Outcome::Failed);
+    assert!(end.fault.unwrap().text.contains("proxy stopped"));
+}
+
+/// Sends an event each 10 ms, for ever, and tells each number when it was sent.
+fn ticking() -> (Upstream, Receiver<(u32, reenact::clock::Nanos)>, Clock) {
+    let (sent, sends) = channel();
+    let clock = Clock::start();
+    let upstream = Upstream::start(move |mut peer| {
+        peer.head();
+        peer.send(CHUNKED);
+        for number in 0.. {
+            let event = format!("data: {number:05}\n\n");
+            let at = clock.now();
+            if !peer.try_send(format!("{:x}\r\n{event}\r\n", event.len())) {
+                return;
+            }
+            if sent.send((number, at)).is_err() {
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    });
+    (upstream, sends, clock)
+}
+
+/// Invariant 7: what is older than 200 ms survives `kill -9`.
+#[test]
+fn a_killed_recorder_loses_at_most_the_last_200_ms() {
+    for run_for in [300, 450, 600] {
+        let (upstream, sends, clock) = ticking();
+        let (_folder, out) = scratch();
+        let process = Process::start(&upstream.url(), &out, &[]);
+        let mut peer = process.connect();
+        peer.send(GET);
+        peer.until(&format!("data: {:05}\n\n", run_for / 10));
+        let killed = clock.now();
+        process.signal("-KILL");
+        process.wait();
+        peer.rest();
+        let old = |at: reenact::clock::Nanos| killed.since(at) > Duration::from_millis(200);
+        let expected: Vec<u32> =
+            sends.try_iter().filter(|(_, at)| old(*at)).map(|(number, _)| number).collect();
+        assert!(expected.len() > 5, "{expected:?}");
+        let open = open_path(&out);
+        let trace = Trace::open(&open).unwrap();
+        assert!(!trace.health().complete, "it says that it was cut");
+        let exchange = exchanges(&open).remove(0);
+        let body = exchange.response_body();
+        let text = str::from_utf8(&body).unwrap();
+        for number in expected {
+            assert!(
+                text.contains(&format!("data: {number:05}\n\n")),
+                "{number} is missing in {text}"
+            );
+        }
+    }
+}
+
+/// A folder on a file system of its own that is soon full, unmounted when dropped; none where that is not allowed.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(folder.path())
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Left behind, it is memory until the machine restarts, and no reason to fail.
+        drop(Command::new("umount").arg(self.0.path()).output());
+    }
+}
+
+#[test]
+fn a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read() {
+    let Some(disk) = SmallDisk::new("256k") else {
+        eprintln!("left out: mounting a small file system is not allowed here");
+        return;
+    };
+    const NOISE: usize = 64 << 10;
+    let upstream = Upstream::start(|mut peer| {
+        for number in 0_u8.. {
+            if peer.try_message().is_none() {
+                return;
+            }
+            // No two alike, or they would be stored once.
+            let mut noise = vec![0; NOISE];
+            blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut noise);
+            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {NOISE}\r\n\r\n"));
+            peer.send(noise);
+        }
+    });
+    let out = disk.0.path().join("a.trace");
+    let process = Process::start(&upstream.url(), &out, &[]);
+    let mut peer = process.connect();
+    for _ in 0..20 {
+        peer.send(GET);
+        peer.head();
+        assert_eq!(peer.exactly(NOISE).len(), NOISE);
+        thread::park_timeout(Duration::from_millis(30));
+    }
+    process.signal("-TERM");
+    let (status, _, words) = process.wait();
+    assert_eq!(status, Some(1), "{words}");
+    assert!(words.contains("recording stopped") && words.contains("a.trace.open"), "{words}");
+    let kept = exchanges(&open_path(&out));
+    assert!(!kept.is_empty() && kept.len() < 20, "{}", kept.len());
+    assert_eq!(kept[0].response_body().len(), NOISE);
+}
+
+fn fail(args: &[&str]) -> Output {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_reenact")).arg("record").args(args).output().unwrap();
+    assert!(!output.status.success());
+    output
+}
+
+#[track_caller]
+fn check_usage(args: &[&str], status: i32, expected: &str) {
+    let output = fail(args);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains(expected), "{args:?}: {words}");
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {words}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn bad_arguments_get_one_clear_error() {
+    let (folder, out) = scratch();
+    let out = out.to_str().unwrap();
+    let taken = folder.path().join("taken.trace");
+    std::fs::write(&taken, "precious").unwrap();
+    let taken = taken.to_str().unwrap();
+    let up = "--upstream=http://127.0.0.1:9";
+    let listen = "--listen=127.0.0.1:0";
+    check_usage(&[listen, up, "--out", taken], 1, "exists already");
+    assert_eq!(std::fs::read_to_string(taken).unwrap(), "precious");
+    check_usage(&[listen, up, "--out", "/no/such/folder/a.trace"], 1, "/no/such/folder");
+    check_usage(&[listen, "--upstream=localhost:9", "--out", out], 2, "must start with http://");
+    check_usage(&[listen, "--upstream=http://u:p@h/", "--out", out], 2, "user name");
+    check_usage(&["--listen=nowhere", up, "--out", out], 2, "is no address to listen on");
+    check_usage(&[listen, up, "--out", out, "--queue-bytes=lots"], 2, "is no number of bytes");
+    check_usage(&[listen, up, "--out", out, "--level=99"], 2, "99");
+    check_usage(&[listen, up, "--out", out, "--redact-header=a b"], 2, "a b");
+    check_usage(&[listen, up, "--out", out, "--tls-cert=x.pem"], 2, "--tls-key");
+    check_usage(
+        &[listen, up, "--out", out, "--tls-cert=/no.pem", "--tls-key=/no.pem"],
+        1,
+        "/no.pem",
+    );
+    let https = "--upstream=https://127.0.0.1:9";
+    check_usage(&[listen, https, "--out", out, "--upstream-ca=/no.pem"], 1, "/no.pem");
+    check_usage(&[listen, https, "--out", out, "--upstream-pin=abc"], 2, "is not a SHA-256");
+    check_usage(&[listen, up, "--out", out, "--redact-key-file", taken], 1, "32 bytes");
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = busy.local_addr().unwrap().to_string();
+    check_usage(&["--listen", &address, up, "--out", out], 1, &address);
+    assert!(!Path::new(out).exists() && !open_path(Path::new(out)).exists());
+}
+
+#[test]
+fn a_recording_of_nothing_is_a_trace_all_the_same() {
+    let (_folder, out) = scratch();
+    let process = Process::start("http://127.0.0.1:9", &out, &["--duration=50ms"]);
+    let (status, stdout, words) = process.wait();
+    assert_eq!((status, stdout.as_str()), (Some(0), ""), "{words}");
+    assert!(exchanges(&out).is_empty());
+}
+
+#[test]
+fn loss_is_exit_status_3_and_a_gap_in_the_trace() {
+    let body = "x".repeat(256 << 10);
+    let upstream = Upstream::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let (_folder, out) = scratch();
+    let process = Process::start(&upstream.url(), &out, &["--queue-bytes=8K"]);
+    let mut peer = process.connect();
+    peer.send(GET);
+    peer.head();
+    assert_eq!(peer.exactly(body.len()).len(), body.len());
+    peer.close();
+    process.signal("-TERM");
+    let (status, _, words) = process.wait();
+    assert_eq!(status, Some(3), "{words}");
+    assert!(words.contains("LOST"), "{words}");
+    let exchange = exchanges(&out).remove(0);
+    let passed = exchange.end.unwrap().response;
+    assert_eq!(passed.bytes, body.len() as u64);
+    assert!(passed.lost_bytes > 0);
+}
