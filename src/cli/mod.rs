@@ -16,6 +16,7 @@ mod telemetry;
 mod trace;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ pub struct UsageError(pub String);
 #[derive(Debug, Parser)]
 #[command(name = "reenact", version, max_term_width = 100)]
 struct Args {
+    /// Take flags from a TOML file: one table per verb, keys as the long flags; the command line and the environment win
+    #[arg(long, value_name = "FILE", env = "REENACT_CONFIG", global = true)]
+    #[expect(dead_code, reason = "`config::expand` has taken it out before; it is here for --help")]
+    config: Option<PathBuf>,
+
     #[command(subcommand)]
     verb: Verb,
 }
