@@ -42,7 +42,7 @@ pub struct UsageError(pub String);
 struct Args {
     /// Take flags from a TOML file: one table per verb, keys as the long flags; the command line and the environment win
     #[arg(long, value_name = "FILE", env = "REENACT_CONFIG", global = true)]
-    #[expect(dead_code, reason = "`config::expand` has taken it out before; it is here for --help")]
+    // `config::expand` takes it out before; it is here for --help.
     config: Option<PathBuf>,
 
     #[command(subcommand)]
