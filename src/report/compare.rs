@@ -39,6 +39,7 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
             (None, _) => NONE.to_owned(),
             (Some(value), Some(first)) if first > 0.0 => {
                 let change = (value / first - 1.0) * 100.0;
+                let change = if change.abs() < 0.05 { 0.0 } else { change };
                 format!("{} ({change:+.1} %)", (line.write)(*value))
             }
             (Some(value), _) => (line.write)(*value),
@@ -51,7 +52,7 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
     let traces: Vec<&str> = runs.iter().map(|run| run.manifest.trace.digest.as_str()).collect();
     let same_trace = traces.iter().all(|trace| *trace == traces[0]);
     Table {
-        title: "Comparison",
+        title: "Beside each other",
         note: format!(
             "In brackets the change from the first run.{}",
             if same_trace {

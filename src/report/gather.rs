@@ -181,10 +181,12 @@ impl Gathering {
         if !good {
             return;
         }
-        take(&mut plots.ttft, row.ttft_ns);
-        take(&mut plots.recorded_ttft, row.recorded_ttft_ns.filter(|_| row.ttft_ns.is_some()));
-        take(&mut self.ttft_due, row.ttft_due_ns);
-        take(&mut plots.tpot, row.tpot_ns);
+        if streamed(row) {
+            take(&mut plots.ttft, row.ttft_ns);
+            take(&mut plots.recorded_ttft, row.recorded_ttft_ns.filter(|_| row.ttft_ns.is_some()));
+            take(&mut self.ttft_due, row.ttft_due_ns);
+            take(&mut plots.tpot, row.tpot_ns);
+        }
         take(&mut plots.e2e, row.e2e_ns);
         take(&mut plots.recorded_e2e, row.recorded_e2e_ns.filter(|_| row.e2e_ns.is_some()));
         take(&mut self.e2e_due, row.e2e_due_ns);
@@ -222,7 +224,7 @@ impl Gathering {
             }
         }
         let at_s = sent_ns as f64 / 1e9;
-        if let (true, Some(ttft_ns)) = (good, row.ttft_ns) {
+        if let (true, Some(ttft_ns)) = (good && streamed(row), row.ttft_ns) {
             self.plots.ttft_points.push((at_s, ttft_ns as f64 / 1e6));
         }
         if let Some(lateness_ns) = row.lateness_ns {
@@ -368,10 +370,16 @@ impl Group {
         self.input_tokens += row.input_tokens.unwrap_or(0);
         self.output_tokens += row.output_tokens.unwrap_or(0);
         if good {
-            row.ttft_ns.into_iter().for_each(|ttft_ns| self.ttfts.push(ttft_ns));
+            let ttft_ns = row.ttft_ns.filter(|_| streamed(row));
+            ttft_ns.into_iter().for_each(|ttft_ns| self.ttfts.push(ttft_ns));
             row.e2e_ns.into_iter().for_each(|e2e_ns| self.e2es.push(e2e_ns));
         }
     }
+}
+
+/// Whether the response came as a stream: a unary one has no first token before its end.
+fn streamed(row: &Measurement) -> bool {
+    row.stream == Some(true)
 }
 
 /// Operation and model as sent, or the path where there is no model.

@@ -106,15 +106,15 @@ pub struct Rates {
 /// Latencies in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Latencies {
-    /// Sent to first token, good rows.
+    /// Sent to first token, good streamed rows.
     pub ttft: Spread,
-    /// The recorded twin, good rows that have both.
+    /// The recorded twin, good streamed rows that have both.
     pub recorded_ttft: Spread,
-    /// Due to first token, good rows.
+    /// Due to first token, good streamed rows.
     pub ttft_due: Spread,
     /// Between neighboring frames with content, all responses.
     pub gap: Spread,
-    /// Per output token after the first, good rows.
+    /// Per output token after the first, good streamed rows.
     pub tpot: Spread,
     /// Sent to end, good rows.
     pub e2e: Spread,
@@ -161,7 +161,7 @@ pub struct Group {
     pub input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
-    /// Sent to first token, good rows.
+    /// Sent to first token, good streamed rows.
     pub ttft: Spread,
     /// Sent to end, good rows.
     pub e2e: Spread,
@@ -234,7 +234,7 @@ pub struct Plots {
     pub host: Series<HostBin>,
     /// Lines of well-known server metrics, by name, and by target and labels.
     pub server: BTreeMap<(String, String), Series<Level>>,
-    /// Time sent (seconds) and TTFT (ms) of good rows.
+    /// Time sent (seconds) and TTFT (ms) of good streamed rows.
     pub ttft_points: Thinned<(f64, f64)>,
     /// Time sent (seconds) and lateness (ms).
     pub lateness_points: Thinned<(f64, f64)>,

@@ -97,8 +97,8 @@ fn latencies(summary: &Summary) -> Table {
     Table {
         title: "Latency",
         note: format!(
-            "Over requests that were complete and without error; gaps over all responses, lateness over all sent \
-             requests. Quantiles by nearest rank{}; {NONE} where rows are too few for one.",
+            "Over requests that were complete and without error, first token and time per token over the streamed ones \
+             of these; gaps over all responses, lateness over all sent requests. Quantiles by nearest rank{}; {NONE} where rows are too few for one.",
             if rounded { ", of more than 262,144 rows within 0.05 %" } else { "" }
         ),
         head: head.map(str::to_owned).to_vec(),
