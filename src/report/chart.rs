@@ -1,14 +1,13 @@
 //! Charts: figures of the plotly crate, drawn by the library that it brings, which is put into the page.
-//!
-//! Colors of text and lines are such that they can be read on white and on black.
 
-use plotly::common::{
-    Anchor, DashType, Fill, Font, Line, LineShape, Marker, Mode, Orientation, Title,
+use plotly::Plot;
+use plotly::common::Title;
+use plotly::layout::{AxisType, HoverMode, RangeMode};
+
+use super::figure::{
+    AMBER, BLUE, Curve, GRAY, GREEN, PALETTE, Points, RED, Style, axis, configuration, layout,
+    title, with_y_axis, y_name,
 };
-use plotly::configuration::DisplayModeBar;
-use plotly::layout::{Annotation, Axis, AxisType, HoverMode, Legend, Margin, RangeMode};
-use plotly::{Configuration, Layout, Plot, Scatter};
-
 use super::machines::{GpuLines, HostBin};
 use super::series::{Level, Series};
 use super::stats::{Distribution, PerMille};
@@ -25,25 +24,6 @@ pub struct Chart {
     pub height: usize,
     /// Its HTML: a `div` and a script that draws into it.
     pub html: String,
-}
-
-/// One line of a panel.
-struct Curve {
-    name: String,
-    points: Points,
-    color: &'static str,
-    style: Style,
-}
-
-/// Places of a curve, from left to right.
-type Points = Vec<(f64, f64)>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
-    Line,
-    Dotted,
-    Steps,
-    Points,
 }
 
 /// One of several panels above the same time axis.
@@ -274,11 +254,12 @@ fn means(series: &Series<Level>, factor: f64) -> Points {
     series.points().filter_map(|(at, level)| Some((at, level.mean()? * factor))).collect()
 }
 
-/// Returns 48 bins from the smallest value to just above the 99th percentile of all, and whether their widths grow.
+/// Returns at most 48 bins from the smallest value to just above the 99th percentile of all, and whether their widths grow.
 fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisType) {
-    let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
+    let (mut low, mut high, mut rows) = (f64::INFINITY, 0.0_f64, u64::MAX);
     for of in all {
         let mut of = of.clone();
+        rows = rows.min(of.count());
         let spread = of.spread();
         let top = of.quantile(PerMille(990)).or(spread.max).unwrap_or(0);
         let bottom = of.quantile(PerMille(5)).or(spread.min).unwrap_or(0);
@@ -286,103 +267,18 @@ fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisTy
         high = high.max(signed(top).mul_add(1.1, 1.0).min(signed(spread.max.unwrap_or(0)) + 1.0));
     }
     let low = low.min(high - 1.0).max(0.0);
-    let steps = 0..=BINS;
+    // About three times the cube root: fewer rows are not shown finer than they are.
+    let bins =
+        (1..=MOST_BINS).find(|bins| bins.pow(3) >= rows.saturating_mul(27)).unwrap_or(MOST_BINS);
+    let steps = 0..=bins;
     if low >= 1.0 && high / low > 100.0 {
         let ratio = (high / low).ln();
-        let edge = |step: u64| low * (ratio * to_f64(step) / to_f64(BINS)).exp();
+        let edge = |step: u64| low * (ratio * to_f64(step) / to_f64(bins)).exp();
         return (steps.map(edge).collect(), AxisType::Log);
     }
     let low = if low < high / 4.0 { 0.0 } else { low };
-    let edge = |step: u64| low + (high - low) * to_f64(step) / to_f64(BINS);
+    let edge = |step: u64| low + (high - low) * to_f64(step) / to_f64(bins);
     (steps.map(edge).collect(), AxisType::Linear)
-}
-
-// === impl Curve ===
-
-impl Curve {
-    fn trace(&self, y_axis: &str, in_legend: bool) -> Box<Scatter<f64, f64>> {
-        let (x, y) = self.points.iter().map(|(x, y)| (round(*x), round(*y))).unzip();
-        let trace = Scatter::new(x, y).name(&self.name).y_axis(y_axis).show_legend(in_legend);
-        let line = Line::new().color(self.color).width(1.6);
-        match self.style {
-            Style::Points => trace
-                .mode(Mode::Markers)
-                .marker(Marker::new().color(self.color).size(4).opacity(0.55)),
-            Style::Line => trace.mode(Mode::Lines).line(line),
-            Style::Dotted => trace.mode(Mode::Lines).line(line.dash(DashType::Dot)),
-            Style::Steps => {
-                trace.mode(Mode::Lines).line(line.shape(LineShape::Hvh)).fill(Fill::ToZeroY)
-            }
-        }
-    }
-}
-
-/// A panel's title, above its left end.
-fn title(text: &str, y: f64) -> Annotation {
-    Annotation::new()
-        .text(format!("<b>{text}</b>"))
-        .show_arrow(false)
-        .x_ref("paper")
-        .x(0.0)
-        .x_anchor(Anchor::Left)
-        .y_ref("paper")
-        .y(y)
-        .y_anchor(Anchor::Bottom)
-}
-
-fn layout() -> Layout {
-    Layout::new()
-        .auto_size(true)
-        .paper_background_color(CLEAR)
-        .plot_background_color(CLEAR)
-        .font(Font::new().family(FONT).size(12).color(TEXT))
-        .margin(Margin::new().left(64).right(16).top(8).bottom(40))
-        .show_legend(true)
-        .legend(
-            Legend::new()
-                .orientation(Orientation::Horizontal)
-                .y(1.0)
-                .y_anchor(Anchor::Bottom)
-                .x(0.0),
-        )
-}
-
-fn axis() -> Axis {
-    Axis::new().grid_color(GRID).zero_line_color(GRID).line_color(GRID).auto_margin(true)
-}
-
-fn configuration() -> Configuration {
-    Configuration::new()
-        .responsive(true)
-        .display_logo(false)
-        .display_mode_bar(DisplayModeBar::False)
-}
-
-fn y_name(place: usize) -> String {
-    if place == 0 { "y".to_owned() } else { format!("y{}", place + 1) }
-}
-
-/// The crate has a method for each axis.
-fn with_y_axis(layout: Layout, place: usize, axis: Axis) -> Layout {
-    match place {
-        0 => layout.y_axis(axis),
-        1 => layout.y_axis2(axis),
-        2 => layout.y_axis3(axis),
-        3 => layout.y_axis4(axis),
-        4 => layout.y_axis5(axis),
-        5 => layout.y_axis6(axis),
-        6 => layout.y_axis7(axis),
-        _ => layout.y_axis8(axis),
-    }
-}
-
-/// Six digits: the page need not carry sixteen.
-fn round(value: f64) -> f64 {
-    if value == 0.0 || !value.is_finite() {
-        return 0.0;
-    }
-    let scale = 10_f64.powf(5.0 - value.abs().log10().floor());
-    (value * scale).round() / scale
 }
 
 #[expect(clippy::cast_precision_loss, reason = "axes")]
@@ -396,25 +292,15 @@ fn signed(ns: i64) -> f64 {
 }
 
 const SCRIPT_END: &str = "</script>";
-const BINS: u64 = 48;
+/// Most bins of a histogram.
+const MOST_BINS: u64 = 48;
 /// Most points of a line of rates: more are noise.
-const RATE_BINS: usize = 150;
+const RATE_BINS: usize = 60;
 /// The crate has so many y axes.
 const MOST_PANELS: usize = 8;
 const PANEL_HEIGHT: usize = 160;
 /// Share of a panel that its title takes.
 const TITLE_SHARE: f64 = 0.2;
-const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-const CLEAR: &str = "rgba(0,0,0,0)";
-const TEXT: &str = "#7a828c";
-const GRID: &str = "rgba(128,134,144,0.22)";
-const BLUE: &str = "#3b82f6";
-const AMBER: &str = "#e08a1e";
-const RED: &str = "#e5484d";
-const GREEN: &str = "#2a9d6f";
-const GRAY: &str = "#8b929c";
-/// For what there may be several of.
-const PALETTE: [&str; 8] = [AMBER, BLUE, GREEN, "#9b5de5", RED, "#00a6b8", "#b0742f", GRAY];
 const RUNNING: [&str; 4] = [
     "vllm:num_requests_running",
     "sglang:num_running_reqs",

@@ -4,7 +4,8 @@ use super::chart::histogram;
 use super::html;
 use super::stats::Spread;
 use super::summary::Summary;
-use super::tables::{NONE, Table, verdict};
+use super::table::{NONE, Table};
+use super::tables::verdict;
 use super::text::markdown_table;
 use super::units::{count, ns, percent, three};
 

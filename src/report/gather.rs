@@ -7,6 +7,7 @@ use crate::results::rows::{FrameRow, GpuSample, HostSample, Measurement, ServerM
 use crate::results::table::Row;
 use crate::results::{RunError, RunReader};
 
+use super::counting::{streamed, what};
 use super::doubts;
 use super::machines::{GpuUse, HostUse};
 use super::stats::Distribution;
@@ -87,8 +88,11 @@ struct Gathering {
 
 impl Gathering {
     fn request(&mut self, row: &Measurement) {
-        let good = self.count(row);
-        self.compare(row, good);
+        let good = self.counts.push(row);
+        self.fidelity.push(row, good);
+        if !good && row.outcome != "cancelled" {
+            self.error(row);
+        }
         self.latencies(row, good);
         self.over_time(row, good);
         for (groups, key) in
@@ -98,70 +102,25 @@ impl Gathering {
                 groups.entry(key).or_default().push(row, good);
             }
         }
-        self.keep_if_slow(row);
-    }
-
-    /// Counts the row; returns whether it is good.
-    fn count(&mut self, row: &Measurement) -> bool {
-        let counts = &mut self.counts;
-        let good = row.outcome == "complete" && row.error_kind.is_none();
-        counts.rows += 1;
-        *match (row.outcome.as_str(), good) {
-            (_, true) => &mut counts.good,
-            ("complete", false) => &mut counts.errors,
-            ("cancelled", _) => &mut counts.cancelled,
-            _ => &mut counts.failed,
-        } += 1;
-        let stream = row.stream == Some(true);
-        counts.streams += u64::from(stream);
-        counts.retried += u64::from(row.retries > 0);
-        counts.connected += u64::from(row.connection_reused == Some(false));
-        let one_frame = row.first_token_ns.is_some() && row.first_token_ns == row.last_token_ns;
-        counts.one_frame_streams +=
-            u64::from(stream && good && one_frame && row.output_tokens > Some(1));
-        let generates = matches!(row.operation.as_str(), "chat" | "completion");
-        counts.estimated_tokens += u64::from(row.output_tokens_source.as_deref() == Some("frames"));
-        counts.uncounted_tokens += u64::from(good && generates && row.output_tokens.is_none());
-        counts.input_tokens += row.input_tokens.unwrap_or(0);
-        counts.cached_tokens += row.cached_tokens.unwrap_or(0);
-        counts.output_tokens += row.output_tokens.unwrap_or(0);
-        if !good && row.outcome != "cancelled" {
-            let key = ErrorKey {
-                kind: row.error_kind.clone().unwrap_or_else(|| "unknown".to_owned()),
-                status: row.status.filter(|status| *status >= 400),
-            };
-            if self.errors.len() < MOST_GROUPS || self.errors.contains_key(&key) {
-                let count = self.errors.entry(key).or_insert_with(|| ErrorCount {
-                    count: 0,
-                    fault: row.fault.clone(),
-                    example: row.error.clone(),
-                    exchange: row.exchange,
-                });
-                count.count += 1;
+        if let Some(slow) = Slow::of(row) {
+            let place = self.slowest.partition_point(|other| other.e2e_ns >= slow.e2e_ns);
+            if place < SLOWEST {
+                self.slowest.insert(place, slow);
+                self.slowest.truncate(SLOWEST);
             }
         }
-        good
     }
 
-    fn compare(&mut self, row: &Measurement, good: bool) {
-        let seen = &mut self.fidelity;
-        let both = |all: &mut u64, equal: &mut u64, same: Option<bool>| {
-            *all += u64::from(same.is_some());
-            *equal += u64::from(same == Some(true));
-        };
-        let status = row.status.zip(row.recorded_status).map(|(a, b)| a == b);
-        both(&mut seen.statuses, &mut seen.statuses_equal, status);
-        let outcome = row.recorded_outcome.as_ref().map(|recorded| *recorded == row.outcome);
-        both(&mut seen.outcomes, &mut seen.outcomes_equal, outcome);
-        let reason = row.finish_reason.as_ref().zip(row.recorded_finish_reason.as_ref());
-        let reason = reason.map(|(a, b)| a == b);
-        both(&mut seen.finish_reasons, &mut seen.finish_reasons_equal, reason);
-        both(&mut seen.outputs, &mut seen.outputs_equal, row.output_equal);
-        if let (true, Some(now), Some(then)) = (good, row.output_tokens, row.recorded_output_tokens)
-        {
-            seen.token_counts += 1;
-            seen.output_tokens += now;
-            seen.recorded_output_tokens += then;
+    fn error(&mut self, row: &Measurement) {
+        let key = ErrorKey::of(row);
+        if self.errors.len() < MOST_GROUPS || self.errors.contains_key(&key) {
+            let first = || ErrorCount {
+                count: 0,
+                fault: row.fault.clone(),
+                example: row.error.clone(),
+                exchange: row.exchange,
+            };
+            self.errors.entry(key).or_insert_with(first).count += 1;
         }
     }
 
@@ -230,32 +189,6 @@ impl Gathering {
         if let Some(lateness_ns) = row.lateness_ns {
             self.plots.lateness_points.push((at_s, lateness_ns as f64 / 1e6));
         }
-    }
-
-    fn keep_if_slow(&mut self, row: &Measurement) {
-        let (Some(sent_ns), Some(e2e_ns)) = (row.sent_ns, row.e2e_ns) else { return };
-        let place = self.slowest.partition_point(|slow| slow.e2e_ns >= e2e_ns);
-        if place >= SLOWEST {
-            return;
-        }
-        let status = row.status.map(|status| status.to_string());
-        let slow = Slow {
-            exchange: row.exchange,
-            round: row.round,
-            sent_ns,
-            e2e_ns,
-            ttft_ns: row.ttft_ns,
-            recorded_e2e_ns: row.recorded_e2e_ns,
-            input_tokens: row.input_tokens,
-            output_tokens: row.output_tokens,
-            what: what(row),
-            result: match (row.outcome.as_str(), status) {
-                ("complete", Some(status)) => status,
-                (outcome, _) => outcome.to_owned(),
-            },
-        };
-        self.slowest.insert(place, slow);
-        self.slowest.truncate(SLOWEST);
     }
 
     /// Gaps are taken within one exchange: rows of one stand together.
@@ -358,35 +291,6 @@ impl Gathering {
             concurrency_mean: span_s.map(|span| self.busy_ns / 1e9 / span),
             joules_per_output_token: (tokens > 0 && joules > 0.0).then(|| joules / tokens as f64),
         }
-    }
-}
-
-// === impl Group ===
-
-impl Group {
-    fn push(&mut self, row: &Measurement, good: bool) {
-        self.rows += 1;
-        self.good += u64::from(good);
-        self.input_tokens += row.input_tokens.unwrap_or(0);
-        self.output_tokens += row.output_tokens.unwrap_or(0);
-        if good {
-            let ttft_ns = row.ttft_ns.filter(|_| streamed(row));
-            ttft_ns.into_iter().for_each(|ttft_ns| self.ttfts.push(ttft_ns));
-            row.e2e_ns.into_iter().for_each(|e2e_ns| self.e2es.push(e2e_ns));
-        }
-    }
-}
-
-/// Whether the response came as a stream: a unary one has no first token before its end.
-fn streamed(row: &Measurement) -> bool {
-    row.stream == Some(true)
-}
-
-/// Operation and model as sent, or the path where there is no model.
-fn what(row: &Measurement) -> String {
-    match &row.model_sent {
-        Some(model) => format!("{} {model}", row.operation),
-        None => format!("{} {}", row.method, row.path),
     }
 }
 

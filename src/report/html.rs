@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::chart::{self, Chart};
 use super::summary::Summary;
-use super::tables::{self, NONE, Table};
+use super::table::{NONE, Table};
+use super::tables;
 use super::units::{count, ns, percent, seconds, three};
 use super::warnings::Warning;
 

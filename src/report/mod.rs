@@ -8,14 +8,18 @@
 
 mod chart;
 pub mod compare;
+mod counting;
 mod doubts;
+mod figure;
 mod gather;
 pub mod html;
 mod machines;
 pub mod schema;
 mod series;
+mod setup;
 pub mod stats;
 pub mod summary;
+mod table;
 mod tables;
 pub mod text;
 pub mod units;
@@ -23,5 +27,6 @@ pub mod warnings;
 mod write;
 
 pub use gather::{gather, rows};
-pub use tables::{Table, verdict};
+pub use table::Table;
+pub use tables::verdict;
 pub use write::{HTML, MARKDOWN, ReportError, write};

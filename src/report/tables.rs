@@ -1,45 +1,12 @@
-//! The tables of a report, as text in cells: written the same in HTML, Markdown and the terminal.
+//! The tables of a report, in the order of reading.
 
 use crate::results::manifest::Verdict;
 
-use super::series::Level;
+use super::setup::{facts, gpus, host};
 use super::stats::Spread;
 use super::summary::{Group, Summary};
-use super::units::{bytes, count, ns, percent, seconds, three};
-
-/// A table: the first column is words, the others mostly numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
-    /// What it shows.
-    pub title: &'static str,
-    /// What has to be known to read it.
-    pub note: String,
-    /// Names of the columns.
-    pub head: Vec<String>,
-    /// The rows, each as long as the head.
-    pub rows: Vec<Vec<String>>,
-}
-
-// === impl Table ===
-
-impl Table {
-    /// Whether a column holds words, not numbers.
-    #[must_use]
-    pub fn is_words(&self, column: usize) -> bool {
-        let number = |row: &Vec<String>| {
-            row.get(column).is_some_and(|cell| {
-                cell == NONE
-                    || cell.starts_with(|c: char| {
-                        c.is_ascii_digit() || c == '-' || c == '<' || c == '>'
-                    })
-            })
-        };
-        !self.rows.iter().all(number)
-    }
-}
-
-/// What a table shows where there is no value.
-pub(super) const NONE: &str = "–";
+use super::table::{NONE, Table, none, short};
+use super::units::{count, ns, percent, seconds, three};
 
 /// Returns the first line of every report: whether the numbers can be used.
 #[must_use]
@@ -290,141 +257,7 @@ fn slowest(summary: &Summary) -> Table {
     }
 }
 
-fn gpus(summary: &Summary) -> Table {
-    let head =
-        ["GPU", "utilization", "power", "energy", "memory, most", "clock", "hottest", "held down"];
-    let mean = |level: &Level, unit: &str| {
-        level.mean().map_or_else(none, |mean| format!("{} {unit}", three(mean)))
-    };
-    let rows = summary.gpus.iter().map(|(index, used)| {
-        let name = summary.manifest.gpus.iter().find(|gpu| gpu.index == *index);
-        let name = name.map_or("", |gpu| gpu.name.as_str());
-        let held = used.throttled.iter().max_by_key(|(_, readings)| **readings);
-        vec![
-            format!("GPU {index} {name}").trim_end().to_owned(),
-            mean(&used.utilization_pct, "%"),
-            mean(&used.power_w, "W"),
-            used.energy_j.map_or_else(none, |joules| format!("{} J", three(joules))),
-            most(&used.memory_bytes, bytes),
-            mean(&used.sm_clock_mhz, "MHz"),
-            most(&used.temperature_c, |max| format!("{max:.0} °C")),
-            held.map_or_else(none, |(reason, readings)| {
-                format!("{reason} {}", percent(*readings, used.readings))
-            }),
-        ]
-    });
-    Table {
-        title: "GPUs",
-        note: "Means over the run but where it says otherwise.".to_owned(),
-        head: head.map(str::to_owned).to_vec(),
-        rows: rows.collect(),
-    }
-}
-
-fn host(summary: &Summary) -> Table {
-    let host = &summary.host;
-    if host.readings == 0 {
-        return Table::default();
-    }
-    let share = |level: &Level| {
-        level.mean().map_or_else(none, |mean| format!("{mean:.0} % (most {:.0} %)", level.max))
-    };
-    let pairs = [
-        ("CPU, all", share(&host.cpu_pct)),
-        ("CPU, busiest", share(&host.cpu_busiest_pct)),
-        ("this process (100 % is one CPU)", share(&host.process_cpu_pct)),
-        ("its memory, most", most(&host.process_rss_bytes, bytes)),
-        ("its wait for a CPU", format!("{} s", three(host.run_delay_s))),
-        ("memory, most", most(&host.memory_bytes, bytes)),
-    ];
-    Table {
-        title: "Sending machine",
-        note: String::new(),
-        head: pairs.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        rows: vec![pairs.into_iter().map(|(_, value)| value).collect()],
-    }
-}
-
-/// What the manifest says.
-fn facts(summary: &Summary) -> Table {
-    let manifest = &summary.manifest;
-    let machine = &manifest.host;
-    let mut rows: Vec<(String, String)> = [
-        ("Run", manifest.run.clone()),
-        ("Started", manifest.started.clone()),
-        ("Duration", seconds(manifest.duration_s)),
-        ("Trace", manifest.trace.path.clone()),
-        ("Trace digest", manifest.trace.digest.clone()),
-        ("Sent digest", manifest.sent_digest.clone()),
-        ("Tool", manifest.tool.clone()),
-        (
-            "Machine",
-            format!(
-                "{} ({} CPUs, {}), {}",
-                machine.cpu,
-                machine.cpus,
-                bytes(to_f64(machine.memory_bytes)),
-                machine.kernel
-            ),
-        ),
-        ("Clock source", manifest.clock_source.clone()),
-        ("CPU governor", machine.governor.clone().unwrap_or_default()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .to_vec();
-    for target in &manifest.targets {
-        let told = [target.server.clone(), target.version.clone()].into_iter().flatten();
-        let models = (!target.models.is_empty()).then(|| short(&target.models.join(", "), 120));
-        let told: Vec<String> = told.chain(models).collect();
-        rows.push(("Target".to_owned(), [vec![target.url.clone()], told].concat().join(" · ")));
-    }
-    for gpu in &manifest.gpus {
-        let memory = bytes(to_f64(gpu.memory_bytes));
-        rows.push((
-            format!("GPU {}", gpu.index),
-            format!("{}, {memory}, {}, {}", gpu.name, gpu.driver, gpu.uuid),
-        ));
-    }
-    rows.extend(manifest.options.iter().map(|(flag, value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        (format!("Option {flag}"), short(&value, 200))
-    }));
-    rows.extend(manifest.telemetry.iter().map(|note| ("Telemetry".to_owned(), note.clone())));
-    Table {
-        title: "The run",
-        note: String::new(),
-        head: ["What", ""].map(str::to_owned).to_vec(),
-        rows: rows
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| vec![name, value])
-            .collect(),
-    }
-}
-
-fn most(level: &Level, write: impl Fn(f64) -> String) -> String {
-    if level.count == 0 { none() } else { write(level.max) }
-}
-
-fn none() -> String {
-    NONE.to_owned()
-}
-
-/// The first `most` characters, on one line.
-fn short(text: &str, most: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "a mean of i64 values fits one")]
 fn mean_ns(mean: f64) -> String {
     ns(mean.round() as i64)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn to_f64(bytes: u64) -> f64 {
-    bytes as f64
 }

@@ -4,7 +4,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
 
 use super::summary::Summary;
-use super::tables::{Table, all, verdict};
+use super::table::Table;
+use super::tables::{all, verdict};
 
 /// Writes the short report for a terminal: verdict, doubts, latency, throughput, errors.
 #[must_use]

@@ -6,10 +6,12 @@
 pub mod manifest;
 pub mod marks;
 mod parquet;
+mod parts;
 pub mod recorded;
 pub mod rows;
 mod run;
 pub mod table;
 
 pub use parquet::FormatError;
-pub use run::{PART_NS, PART_ROWS, Rows, RunError, RunReader, RunWriter};
+pub use parts::PART_ROWS;
+pub use run::{PART_NS, Rows, RunError, RunReader, RunWriter};

@@ -12,16 +12,16 @@
 use std::fs;
 use std::io;
 use std::io::Write as _;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::vec;
 
 use crate::clock::Nanos;
 
 use super::manifest::{Manifest, SCHEMA_VERSION};
-use super::parquet::{self, FileRows, FileWriter, FormatError, Provenance};
+use super::parquet::{self, FileRows, FormatError, Provenance};
+use super::parts::{OPEN, TableWriter, is_part};
 use super::rows::{FrameRow, GpuSample, HostSample, Measurement, Sample, ServerMetric};
-use super::table::{self, Row, Values};
+use super::table::Row;
 
 /// Writes a run folder. Dropped without [`Self::finish`], it leaves the parts that were closed.
 #[derive(Debug)]
@@ -95,33 +95,8 @@ pub enum RunError {
     },
 }
 
-/// Writes one table in parts.
-#[derive(Debug)]
-struct TableWriter<R> {
-    dir: PathBuf,
-    of: Provenance,
-    pending: Vec<Values>,
-    pending_rows: usize,
-    open: Option<FileWriter>,
-    open_rows: usize,
-    parts: Vec<PathBuf>,
-    row: PhantomData<fn(R)>,
-}
-
-/// Rows after which a part is closed; also the size of a joined row group.
-pub const PART_ROWS: usize = 65_536;
-
 /// Time of the run after which a part is closed, nanoseconds.
 pub const PART_NS: i64 = 5_000_000_000;
-
-/// Rows that are kept as values before they are encoded.
-const PENDING_ROWS: usize = 4_096;
-
-/// A part of at least so many rows is copied as it is into the joined file.
-const COPY_ROWS: usize = PART_ROWS / 4;
-
-/// What a file is called while it is written.
-const OPEN: &str = "open";
 
 // === impl RunWriter ===
 
@@ -368,95 +343,6 @@ impl<R: Row> Iterator for Rows<R> {
     }
 }
 
-// === impl TableWriter ===
-
-impl<R: Row> TableWriter<R> {
-    fn new(dir: &Path, of: &Provenance) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            of: of.clone(),
-            pending: table::empty(R::COLUMNS),
-            pending_rows: 0,
-            open: None,
-            open_rows: 0,
-            parts: Vec::new(),
-            row: PhantomData,
-        }
-    }
-
-    fn push(&mut self, row: R) -> Result<(), RunError> {
-        row.unload(&mut self.pending);
-        self.pending_rows += 1;
-        if self.pending_rows >= PENDING_ROWS {
-            self.encode()?;
-        }
-        if self.open_rows >= PART_ROWS {
-            self.close_part()?;
-        }
-        Ok(())
-    }
-
-    /// Hands the pending rows to the open part; begins one where there is none.
-    fn encode(&mut self) -> Result<(), RunError> {
-        if self.pending_rows == 0 {
-            return Ok(());
-        }
-        let columns = std::mem::replace(&mut self.pending, table::empty(R::COLUMNS));
-        let rows = std::mem::take(&mut self.pending_rows);
-        let path = self.part().with_added_extension(OPEN);
-        let written = match &mut self.open {
-            Some(file) => file.write(columns),
-            None => FileWriter::create::<R>(&path, &self.of)
-                .and_then(|file| self.open.insert(file).write(columns)),
-        };
-        written.map_err(|source| write(&path, source))?;
-        self.open_rows += rows;
-        Ok(())
-    }
-
-    /// Ends the open part, if there is one, and gives it its name.
-    fn close_part(&mut self) -> Result<(), RunError> {
-        self.encode()?;
-        let Some(file) = self.open.take() else { return Ok(()) };
-        self.open_rows = 0;
-        let part = self.part();
-        let open = part.with_added_extension(OPEN);
-        file.close()
-            .and_then(|()| Ok(fs::rename(&open, &part)?))
-            .map_err(|source| write(&open, source))?;
-        self.parts.push(part);
-        Ok(())
-    }
-
-    /// Joins all parts into the table's file. A single part, or none, is that file.
-    fn join(&mut self) -> Result<(), RunError> {
-        let path = self.dir.join(format!("{}.parquet", R::TABLE));
-        let open = path.with_added_extension(OPEN);
-        parquet::join::<R>(&self.parts, &open, &self.of, COPY_ROWS)
-            .and_then(|()| Ok(fs::rename(&open, &path)?))
-            .map_err(|source| write(&path, source))?;
-        for part in self.parts.drain(..) {
-            fs::remove_file(&part).map_err(|error| failed(&part, "write", error))?;
-        }
-        Ok(())
-    }
-
-    /// The name of the next part.
-    fn part(&self) -> PathBuf {
-        self.dir.join(format!("{}.{:05}.parquet", R::TABLE, self.parts.len()))
-    }
-}
-
-/// Whether `path` is a closed part of `table`.
-fn is_part(path: &Path, table: &str) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.strip_prefix(table)
-        .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".parquet"))
-        .is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
-}
-
 /// Writes the manifest beside its place, then into it, so that it is never half there.
 fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), RunError> {
     let path = dir.join(MANIFEST);
@@ -470,7 +356,7 @@ fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), RunError> {
         .map_err(|error| failed(&path, "write", error))
 }
 
-fn failed(path: &Path, action: &'static str, source: io::Error) -> RunError {
+pub(super) fn failed(path: &Path, action: &'static str, source: io::Error) -> RunError {
     RunError::File { path: path.to_owned(), action, source: source.into() }
 }
 
@@ -478,7 +364,7 @@ fn read(path: &Path, source: FormatError) -> RunError {
     RunError::File { path: path.to_owned(), action: "read", source }
 }
 
-fn write(path: &Path, source: FormatError) -> RunError {
+pub(super) fn write(path: &Path, source: FormatError) -> RunError {
     RunError::File { path: path.to_owned(), action: "write", source }
 }
 

@@ -1,0 +1,128 @@
+//! What one row of `requests.parquet` adds to the counts of a summary.
+
+use crate::results::rows::Measurement;
+
+use super::summary::{Counts, ErrorKey, Fidelity, Group, Slow};
+
+// === impl Counts ===
+
+impl Counts {
+    /// Counts the row; returns whether it is good.
+    pub(super) fn push(&mut self, row: &Measurement) -> bool {
+        let good = row.outcome == "complete" && row.error_kind.is_none();
+        self.rows += 1;
+        *match (row.outcome.as_str(), good) {
+            (_, true) => &mut self.good,
+            ("complete", false) => &mut self.errors,
+            ("cancelled", _) => &mut self.cancelled,
+            _ => &mut self.failed,
+        } += 1;
+        let stream = row.stream == Some(true);
+        self.streams += u64::from(stream);
+        self.retried += u64::from(row.retries > 0);
+        self.connected += u64::from(row.connection_reused == Some(false));
+        let one_frame = row.first_token_ns.is_some() && row.first_token_ns == row.last_token_ns;
+        self.one_frame_streams +=
+            u64::from(stream && good && one_frame && row.output_tokens > Some(1));
+        let generates = matches!(row.operation.as_str(), "chat" | "completion");
+        self.estimated_tokens += u64::from(row.output_tokens_source.as_deref() == Some("frames"));
+        self.uncounted_tokens += u64::from(good && generates && row.output_tokens.is_none());
+        self.input_tokens += row.input_tokens.unwrap_or(0);
+        self.cached_tokens += row.cached_tokens.unwrap_or(0);
+        self.output_tokens += row.output_tokens.unwrap_or(0);
+        good
+    }
+}
+
+// === impl Fidelity ===
+
+impl Fidelity {
+    /// Compares the row with its recorded twin.
+    pub(super) fn push(&mut self, row: &Measurement, good: bool) {
+        let both = |all: &mut u64, equal: &mut u64, same: Option<bool>| {
+            *all += u64::from(same.is_some());
+            *equal += u64::from(same == Some(true));
+        };
+        let status = row.status.zip(row.recorded_status).map(|(a, b)| a == b);
+        both(&mut self.statuses, &mut self.statuses_equal, status);
+        let outcome = row.recorded_outcome.as_ref().map(|recorded| *recorded == row.outcome);
+        both(&mut self.outcomes, &mut self.outcomes_equal, outcome);
+        let reason = row.finish_reason.as_ref().zip(row.recorded_finish_reason.as_ref());
+        let reason = reason.map(|(a, b)| a == b);
+        both(&mut self.finish_reasons, &mut self.finish_reasons_equal, reason);
+        both(&mut self.outputs, &mut self.outputs_equal, row.output_equal);
+        if let (true, Some(now), Some(then)) = (good, row.output_tokens, row.recorded_output_tokens)
+        {
+            self.token_counts += 1;
+            self.output_tokens += now;
+            self.recorded_output_tokens += then;
+        }
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    /// Takes a row in.
+    pub(super) fn push(&mut self, row: &Measurement, good: bool) {
+        self.rows += 1;
+        self.good += u64::from(good);
+        self.input_tokens += row.input_tokens.unwrap_or(0);
+        self.output_tokens += row.output_tokens.unwrap_or(0);
+        if good {
+            let ttft_ns = row.ttft_ns.filter(|_| streamed(row));
+            ttft_ns.into_iter().for_each(|ttft_ns| self.ttfts.push(ttft_ns));
+            row.e2e_ns.into_iter().for_each(|e2e_ns| self.e2es.push(e2e_ns));
+        }
+    }
+}
+
+// === impl ErrorKey ===
+
+impl ErrorKey {
+    /// Returns what the error of a row is counted by.
+    pub(super) fn of(row: &Measurement) -> Self {
+        Self {
+            kind: row.error_kind.clone().unwrap_or_else(|| "unknown".to_owned()),
+            status: row.status.filter(|status| *status >= 400),
+        }
+    }
+}
+
+// === impl Slow ===
+
+impl Slow {
+    /// Returns the row as one of the slowest; none when it was not sent or has no end.
+    pub(super) fn of(row: &Measurement) -> Option<Self> {
+        let (sent_ns, e2e_ns) = row.sent_ns.zip(row.e2e_ns)?;
+        let status = row.status.map(|status| status.to_string());
+        Some(Self {
+            exchange: row.exchange,
+            round: row.round,
+            sent_ns,
+            e2e_ns,
+            ttft_ns: row.ttft_ns,
+            recorded_e2e_ns: row.recorded_e2e_ns,
+            input_tokens: row.input_tokens,
+            output_tokens: row.output_tokens,
+            what: what(row),
+            result: match (row.outcome.as_str(), status) {
+                ("complete", Some(status)) => status,
+                (outcome, _) => outcome.to_owned(),
+            },
+        })
+    }
+}
+
+/// Whether the response came as a stream: a unary one has no first token before its end.
+pub(super) fn streamed(row: &Measurement) -> bool {
+    row.stream == Some(true)
+}
+
+/// Operation and model as sent, or the path where there is no model.
+pub(super) fn what(row: &Measurement) -> String {
+    match &row.model_sent {
+        Some(model) => format!("{} {model}", row.operation),
+        None => format!("{} {}", row.method, row.path),
+    }
+}

@@ -1,0 +1,48 @@
+//! A table of a report: text in cells, written the same in HTML, Markdown and the terminal.
+
+/// A table: the first column is words, the others mostly numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// What it shows.
+    pub title: &'static str,
+    /// What has to be known to read it.
+    pub note: String,
+    /// Names of the columns.
+    pub head: Vec<String>,
+    /// The rows, each as long as the head.
+    pub rows: Vec<Vec<String>>,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Whether a column holds words, not numbers.
+    #[must_use]
+    pub fn is_words(&self, column: usize) -> bool {
+        let number = |row: &Vec<String>| {
+            row.get(column).is_some_and(|cell| {
+                cell == NONE
+                    || cell.starts_with(|c: char| {
+                        c.is_ascii_digit() || c == '-' || c == '<' || c == '>'
+                    })
+            })
+        };
+        !self.rows.iter().all(number)
+    }
+}
+
+/// What a table shows where there is no value.
+pub(super) const NONE: &str = "–";
+
+pub(super) fn none() -> String {
+    NONE.to_owned()
+}
+
+/// The first `most` characters, on one line.
+pub(super) fn short(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
