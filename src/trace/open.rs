@@ -69,6 +69,7 @@ impl SegmentInfo {
         let mut file = File::open(&path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
         let mut survey = Survey::default();
+        let mut astray = None;
         if let Some(summary) = summary_offset(&mut file, len).map_err(failed)? {
             survey.read(&path, &mut file, 0, Extent::Header)?;
             survey.read(&path, &mut file, summary, Extent::Summary)?;
@@ -76,8 +77,20 @@ impl SegmentInfo {
                 return survey.finish(path, len);
             }
             survey = Survey::default();
+            astray = Some(summary);
         }
         survey.read(&path, &mut file, 0, Extent::All)?;
+        if let Some(summary) = astray.filter(|_| survey.losses.is_empty()) {
+            let what = format!(
+                "the tail says that the summary starts at byte {summary}, which it does not"
+            );
+            survey.losses.push(Loss {
+                segment: 0,
+                from: len - len_u64(TAIL_LEN),
+                until: len,
+                what,
+            });
+        }
         survey.finish(path, len)
     }
 }
@@ -93,7 +106,7 @@ fn summary_offset(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     file.read_exact(&mut tail)?;
     let [a, b, c, d, e, f, g, h, end @ ..] = tail;
     let offset = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    Ok((end == END_MAGIC && offset < len).then_some(offset))
+    Ok((end == END_MAGIC).then_some(offset))
 }
 
 // === impl Survey ===

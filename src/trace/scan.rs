@@ -34,6 +34,7 @@ pub struct Scan {
 #[derive(Debug)]
 struct Open {
     file: File,
+    buffer: Vec<u8>,
     decoder: Decoder,
     at_end: bool,
     resolver: Resolver,
@@ -108,6 +109,7 @@ impl Scan {
         let failed = |source| TraceError::Io { path: info.path.clone(), source };
         self.open = Some(Open {
             file: File::open(&info.path).map_err(failed)?,
+            buffer: vec![0; READ],
             decoder: Decoder::new().map_err(failed)?,
             at_end: false,
             resolver: Resolver::new(info.header.tick_ns, self.check),
@@ -159,12 +161,11 @@ impl Scan {
                 return Ok(self.open.is_some());
             }
             Ok(Step::More) => {
-                let mut buffer = vec![0; READ];
                 let read = open
                     .file
-                    .read(&mut buffer)
+                    .read(&mut open.buffer)
                     .map_err(|source| TraceError::Io { path: path.clone(), source })?;
-                open.decoder.push(&buffer[..read]);
+                open.decoder.push(&open.buffer[..read]);
                 open.at_end = read == 0;
             }
             Ok(Step::Block(batch)) => self.take(*batch),

@@ -80,7 +80,7 @@ const LARGE_FRAME: usize = MAX_INLINE;
 /// Bytes that have waited this long for a cut are cut at a flush: with [`FLUSH_EVERY`] none is older than 200 ms.
 ///
 /// [`FLUSH_EVERY`]: crate::trace::FLUSH_EVERY
-const MAX_WAIT: Duration = Duration::from_millis(40);
+const MAX_WAIT: Duration = Duration::from_millis(80);
 /// Bytes of a large frame that are cut at once, so that blocks stay small.
 const PART: usize = 64 << 10;
 

@@ -135,7 +135,7 @@ enum State {
 }
 
 /// How often the caller flushes: what is older than 200 ms is then on its way to the disk, whatever ends the process.
-pub const FLUSH_EVERY: Duration = Duration::from_millis(150);
+pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
 /// Returns the name of the segment at `path` while it is being written.
 #[must_use]

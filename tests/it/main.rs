@@ -18,6 +18,7 @@ mod results_schema;
 mod support;
 mod telemetry_command;
 mod telemetry_samples;
+mod trace_damage;
 mod trace_events;
 mod trace_roundtrip;
 mod trace_size;

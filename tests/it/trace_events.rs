@@ -79,6 +79,25 @@ pub(crate) fn end(exchange: u64, at: Nanos) -> Event {
     }))
 }
 
+/// Returns the end of an exchange that all of `events` belong to or pass by, with its totals.
+pub(crate) fn end_after(events: &[Event], exchange: u64, at: Nanos) -> Event {
+    let passed = |side: Side| {
+        let mut passed = Passed { ended: true, ..Passed::default() };
+        for event in events {
+            if let Event::Frame(frame) = event
+                && (frame.exchange, frame.side) == (ExchangeId(exchange), side)
+            {
+                passed.frames += 1;
+                passed.bytes += frame.data.len() as u64;
+            }
+        }
+        passed
+    };
+    let Event::End(end) = end(exchange, at) else { unreachable!() };
+    let (request, response) = (passed(Side::Request), passed(Side::Response));
+    Event::End(Box::new(End { request, response, ..*end }))
+}
+
 /// Returns an event as it reads back: frame stamps rounded down to the microsecond.
 pub(crate) fn ticked(event: Event) -> Event {
     match event {

@@ -1,0 +1,321 @@
+//! A trace that was cut, flipped, blanked or put together wrongly gives back all that is not damaged, and says the rest.
+
+use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use reenact::trace::record::{DropReason, Event, Gap, Side};
+use reenact::trace::{
+    Assembler, Exchange, FindingKind, Trace, TraceError, Writer, WriterOptions, recover, verify,
+};
+
+use crate::trace_events::{
+    Numbers, end, end_after, frame, header, millis, request, response, ticked,
+};
+
+/// A trace with the file's length, and the events before, after each flush.
+struct Sample {
+    bytes: Vec<u8>,
+    events: Vec<Event>,
+    flushes: Vec<(u64, usize)>,
+}
+
+impl Sample {
+    /// Some exchanges at once, with bodies of both kinds, in many blocks and some zstd frames.
+    fn new(exchanges: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.trace");
+        let options =
+            WriterOptions { frame_bytes: 1_500, block_bytes: 700, ..WriterOptions::default() };
+        let mut writer = Writer::create(&path, header(), options).unwrap();
+        let (mut events, mut flushes) = (Vec::new(), vec![(writer.written_bytes(), 0)]);
+        let mut numbers = Numbers::new(11);
+        for id in 1..=exchanges {
+            let at = |n: u64| millis(id * 1_000 + n);
+            let mut step = vec![request(id, at(0), "/v1/chat/completions")];
+            let noise = String::from_utf8_lossy(&numbers.bytes(200)).into_owned();
+            step.push(frame(id, Side::Request, at(0), format!("{{\"text\":\"{noise}\"}}")));
+            step.push(response(id, at(5), "text/event-stream"));
+            for n in 0..6 {
+                let data = format!("data: {{\"token\":\"{}\"}}\n\n", numbers.next() % 1_000);
+                step.push(frame(id, Side::Response, at(10 + n), data));
+            }
+            if id == 3 {
+                step.push(frame(id, Side::Response, at(30), numbers.bytes(5_000)));
+            }
+            if id > 1 {
+                step.push(end_after(&events, id - 1, at(40)));
+            }
+            if id == 4 {
+                step.push(Event::Gap(Gap {
+                    from: at(41),
+                    until: at(42),
+                    reason: DropReason::QueueFull,
+                    exchanges: 2,
+                    frames: 0,
+                    bytes: 77,
+                }));
+            }
+            for event in step {
+                events.push(event.clone());
+                writer.append(event).unwrap();
+            }
+            writer.flush(at(900)).unwrap();
+            flushes.push((writer.written_bytes(), events.len()));
+        }
+        let last = end_after(&events, exchanges, millis((exchanges + 1) * 1_000));
+        events.push(last.clone());
+        writer.append(last).unwrap();
+        writer.finish().unwrap();
+        let events = events.into_iter().map(ticked).collect();
+        Self { bytes: fs::read(path).unwrap(), events, flushes }
+    }
+
+    /// Returns the exchanges that were flushed before the file had `len` bytes.
+    fn flushed(&self, len: usize) -> Vec<Exchange> {
+        let count =
+            self.flushes.iter().rfind(|flush| flush.0 <= len as u64).map_or(0, |flush| flush.1);
+        exchanges(self.events[..count].iter().cloned())
+    }
+
+    /// Returns where blocks are, and which of them begin a zstd frame.
+    fn blocks(&self) -> Vec<(Range<usize>, bool)> {
+        let mut blocks = Vec::new();
+        let mut at = 8;
+        while self.bytes[at..].starts_with(b"\xB7RNB") {
+            let stored = u32::from_le_bytes(self.bytes[at + 4..at + 8].try_into().unwrap());
+            let len = 16 + usize::try_from(stored & 0x7FFF_FFFF).unwrap();
+            blocks.push((at..at + len, stored >> 31 == 1));
+            at += len;
+        }
+        assert_eq!(at + 16, self.bytes.len());
+        blocks
+    }
+}
+
+fn exchanges(events: impl IntoIterator<Item = Event>) -> Vec<Exchange> {
+    let mut assembler = Assembler::default();
+    let mut done: Vec<Exchange> =
+        events.into_iter().filter_map(|event| assembler.push(event)).collect();
+    done.extend(assembler.finish());
+    done.sort_by_key(|exchange| exchange.request.exchange);
+    done
+}
+
+fn read(trace: &Trace) -> Vec<Exchange> {
+    exchanges(trace.scan().unwrap().map(Result::unwrap))
+}
+
+fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
+    let path = dir.join("damaged.trace");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Whether `part` is what `whole` says, as far as it goes.
+#[track_caller]
+fn is_part_of(part: &Exchange, whole: &Exchange) {
+    assert_eq!(part.request, whole.request);
+    for (part, whole) in [
+        (&part.request_frames, &whole.request_frames),
+        (&part.response_frames, &whole.response_frames),
+    ] {
+        assert!(part.iter().all(|frame| whole.contains(frame)), "a frame that never was");
+    }
+    assert!(part.end.is_none() || part.end == whole.end);
+}
+
+#[test]
+fn a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so() {
+    let sample = Sample::new(4);
+    let dir = tempfile::tempdir().unwrap();
+    let whole = exchanges(sample.events.iter().cloned());
+    let path = put(dir.path(), &sample.bytes);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    for len in (0..sample.bytes.len()).rev() {
+        file.set_len(len as u64).unwrap();
+        match Trace::open(&path) {
+            Err(TraceError::NotReadable { why, .. }) => {
+                assert!(len < sample.blocks()[0].0.end, "cut at {len}: {why}");
+            }
+            Err(error) => panic!("cut at {len}: {error}"),
+            Ok(trace) => {
+                assert!(
+                    !trace.health().complete && !trace.health().losses.is_empty(),
+                    "cut at {len}"
+                );
+                let read = read(&trace);
+                for flushed in sample.flushed(len) {
+                    let id = flushed.request.exchange;
+                    let found =
+                        read.iter().find(|exchange| exchange.request.exchange == id).unwrap();
+                    is_part_of(&flushed, found);
+                }
+                for found in &read {
+                    let id = found.request.exchange;
+                    is_part_of(found, whole.iter().find(|e| e.request.exchange == id).unwrap());
+                }
+                assert_eq!(trace.entries().len(), read.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_noticed_and_costs_its_zstd_frame_at_most() {
+    let sample = Sample::new(8);
+    let dir = tempfile::tempdir().unwrap();
+    let whole = exchanges(sample.events.iter().cloned());
+    let path = put(dir.path(), &sample.bytes);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    for at in (0..sample.bytes.len()).step_by(5) {
+        let before = at.saturating_sub(5);
+        file.write_all_at(&sample.bytes[before..at], before as u64).unwrap();
+        file.write_all_at(&[sample.bytes[at] ^ 1 << (at % 8)], at as u64).unwrap();
+        let mut trace = match Trace::open(&path) {
+            Ok(trace) => trace,
+            Err(TraceError::NotReadable { .. }) if at < 8 => continue,
+            Err(error) => panic!("flipped at {at}: {error}"),
+        };
+        let found = verify(&trace).unwrap();
+        assert!(found.findings.iter().any(|finding| finding.kind == FindingKind::Loss), "at {at}");
+        for exchange in read(&trace) {
+            let id = exchange.request.exchange;
+            is_part_of(&exchange, whole.iter().find(|e| e.request.exchange == id).unwrap());
+            let alone = trace.exchange(id).unwrap().unwrap();
+            is_part_of(&alone, &exchange);
+        }
+    }
+}
+
+#[test]
+fn damage_in_the_middle_leaves_what_is_before_and_after() {
+    let sample = Sample::new(12);
+    let dir = tempfile::tempdir().unwrap();
+    let starts: Vec<usize> =
+        sample.blocks().iter().filter(|block| block.1).map(|block| block.0.start).collect();
+    assert!(starts.len() >= 6, "{starts:?}");
+    let whole = exchanges(sample.events.iter().cloned());
+    for pair in starts[1..starts.len() - 2].windows(2) {
+        let mut bytes = sample.bytes.clone();
+        bytes[pair[0]..pair[1]].fill(0);
+        let path = put(dir.path(), &bytes);
+        let mut trace = Trace::open(&path).unwrap();
+        let mut scan = trace.scan().unwrap();
+        let left = exchanges(scan.by_ref().map(Result::unwrap));
+        let losses: Vec<Range<u64>> =
+            scan.losses().iter().map(|loss| loss.from..loss.until).collect();
+        assert_eq!(losses, [pair[0] as u64..pair[1] as u64]);
+        let untouched = left.iter().filter(|exchange| whole.contains(exchange)).count();
+        assert!(untouched + 6 >= whole.len(), "{untouched} of {}", whole.len());
+        for exchange in whole.iter().filter(|exchange| left.contains(exchange)) {
+            let alone = trace.exchange(exchange.request.exchange).unwrap();
+            assert_eq!(alone.as_ref(), Some(exchange));
+        }
+    }
+}
+
+#[test]
+fn a_repeated_or_missing_block_is_noticed() {
+    let sample = Sample::new(8);
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = sample.blocks();
+    for (range, _) in &blocks[1..blocks.len() - 4] {
+        let block = &sample.bytes[range.clone()];
+        let repeated = [&sample.bytes[..range.end], block, &sample.bytes[range.end..]].concat();
+        let missing = [&sample.bytes[..range.start], &sample.bytes[range.end..]].concat();
+        for bytes in [repeated, missing] {
+            let trace = Trace::open(&put(dir.path(), &bytes)).unwrap();
+            let found = verify(&trace).unwrap();
+            let lost = found.findings.iter().any(|finding| finding.kind == FindingKind::Loss);
+            assert!(lost, "{:?}", found.findings);
+        }
+    }
+}
+
+#[test]
+fn what_is_recovered_verifies_and_states_what_is_missing() {
+    let sample = Sample::new(10);
+    let dir = tempfile::tempdir().unwrap();
+    let mut damaged = sample.bytes.clone();
+    let middle = sample.bytes.len() / 2;
+    damaged[middle..middle + 300].fill(0);
+    let cut = sample.bytes[..sample.bytes.len() * 2 / 3].to_vec();
+    for (n, bytes) in [damaged, cut, sample.bytes.clone()].into_iter().enumerate() {
+        let trace = Trace::open(&put(dir.path(), &bytes)).unwrap();
+        let out = dir.path().join(format!("recovered-{n}.trace"));
+        let recovered = recover(&trace, &out).unwrap();
+        assert_eq!(recovered.is_lossy(), n < 2, "{recovered:?}");
+        let fresh = Trace::open(&out).unwrap();
+        assert!(fresh.health().complete);
+        let found = verify(&fresh).unwrap();
+        let stated = |kind: FindingKind| match kind {
+            FindingKind::Gap => true,
+            // Exchanges whose end is lost stay open.
+            FindingKind::Counters => recovered.open > 0,
+            _ => false,
+        };
+        for finding in &found.findings {
+            assert!(stated(finding.kind), "{n}: {finding:?}");
+        }
+        assert!(found.stated.open().is_some());
+        assert!(recover(&trace, &out).is_err(), "an existing trace is not overwritten");
+        if n == 2 {
+            assert_eq!(read(&fresh), exchanges(sample.events.iter().cloned()));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_trace_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = |bytes: &[u8], expected: &str| {
+        let error = Trace::open(&put(dir.path(), bytes)).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("damaged.trace"), "{error}");
+    };
+    let sample = Sample::new(1);
+    let newer = [b"\x89RNCT2\r\n", &sample.bytes[8..]].concat();
+    let text = [b"\x89RNCT1\n\xB7", &sample.bytes[9..]].concat();
+    says(b"", "it is empty");
+    says(b"PK\x03\x04 and more bytes", "it does not begin like a trace");
+    says(&newer, "newer reenact");
+    says(&text, "binary mode");
+    says(&sample.bytes[..20], "before its first block");
+    let none = Trace::open(&dir.path().join("absent.trace")).unwrap_err();
+    assert!(matches!(none, TraceError::Io { .. }));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(Trace::open(empty.path()), Err(TraceError::NoSegments { .. })));
+}
+
+#[test]
+fn a_dropped_writer_leaves_what_it_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trace");
+    let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+    writer.append(request(1, millis(1), "/")).unwrap();
+    writer.append(frame(1, Side::Request, millis(1), "half a body")).unwrap();
+    drop(writer);
+    assert!(!path.exists());
+    let trace = Trace::open(&dir.path().join("a.trace.open")).unwrap();
+    assert!(!trace.health().complete);
+    assert_eq!(read(&trace)[0].request_body(), "half a body");
+    let taken = Writer::create(&path, header(), WriterOptions::default()).unwrap_err();
+    assert!(taken.to_string().contains("a.trace.open exists already"), "{taken}");
+}
+
+#[test]
+fn what_is_flushed_can_be_read_while_the_writer_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trace");
+    let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+    writer.append(request(1, millis(1), "/")).unwrap();
+    writer.append(frame(1, Side::Request, millis(1), "body")).unwrap();
+    writer.flush(millis(200)).unwrap();
+    let trace = Trace::open(&dir.path().join("a.trace.open")).unwrap();
+    assert_eq!(trace.health().counters.admitted, 1);
+    assert_eq!(read(&trace)[0].request_body(), "body");
+    writer.append(end(1, millis(300))).unwrap();
+    writer.finish().unwrap();
+    assert!(Trace::open(&path).unwrap().health().complete);
+}
