@@ -193,3 +193,152 @@ const THROTTLED_PCT: f64 = 1.0;
 /// Reasons that are no harm: nothing to do, or clocks set by somebody.
 const HARMLESS_REASONS: [&str; 3] =
     ["gpu_idle", "applications_clocks_setting", "display_clock_setting"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::machines::GpuUse;
+    use crate::report::series::Level;
+    use crate::report::stats::Spread;
+    use crate::report::summary::{Counts, ErrorCount, ErrorKey, Fidelity};
+    use crate::report::warnings::Weight;
+
+    /// A run that leaves nothing to be desired.
+    fn sound() -> Summary {
+        let mut summary = Summary {
+            verdict: Verdict::Valid,
+            counts: Counts { rows: 1_000, good: 1_000, streams: 1_000, ..Counts::default() },
+            ..Summary::default()
+        };
+        summary.manifest.finished = true;
+        summary.manifest.verdict = Verdict::Valid;
+        summary.manifest.duration_s = 60.0;
+        summary.manifest.counts.sent = 1_000;
+        summary.manifest.clock_source = "tsc".to_owned();
+        summary.latencies.ttft = Spread { p50: Some(50_000_000), ..Spread::default() };
+        summary.latencies.lateness = Spread { p99: Some(500_000), ..Spread::default() };
+        summary.host.readings = 600;
+        summary.gpus.insert(0, GpuUse { readings: 600, ..GpuUse::default() });
+        summary
+    }
+
+    fn level(value: f64) -> Level {
+        let mut level = Level::default();
+        level.push(value);
+        level
+    }
+
+    /// Spoils a sound run; it must then be doubted for exactly these reasons.
+    fn check(expected: &[&str], spoil: impl FnOnce(&mut Summary)) {
+        let mut summary = sound();
+        spoil(&mut summary);
+        let found = find(&summary);
+        let kinds: Vec<&str> = found.iter().map(Warning::kind).collect();
+        assert_eq!(kinds, expected);
+        for warning in found {
+            let sentence = warning.to_string();
+            assert!(
+                sentence.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()),
+                "{sentence}"
+            );
+            assert!(sentence.ends_with('.') && !sentence.contains("  "), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_sound_run_is_not_doubted() {
+        check(&[], |_| {});
+    }
+
+    #[test]
+    fn the_run_itself_is_doubted() {
+        check(&["unfinished"], |run| run.manifest.finished = false);
+        check(&["invalid", "interrupted"], |run| {
+            run.manifest.verdict = Verdict::Invalid;
+            run.manifest.reasons = vec!["requests were late".to_owned()];
+            run.manifest.interrupted = true;
+        });
+        check(&["invalid"], |run| run.manifest.verdict = Verdict::Invalid);
+        check(&["no_requests"], |run| {
+            run.counts = Counts::default();
+            run.manifest.counts.sent = 0;
+        });
+        check(&["rows_missing"], |run| run.manifest.counts.sent = 1_001);
+        check(&["few_rows"], |run| run.counts.good = 99);
+        check(&["trace_incomplete"], |run| run.manifest.trace.path = "t.trace".to_owned());
+        check(&["failures"], |run| {
+            run.counts.failed = 3;
+            let key = ErrorKey { kind: "http".to_owned(), status: Some(503) };
+            run.errors.insert(key, ErrorCount { count: 3, ..ErrorCount::default() });
+        });
+    }
+
+    #[test]
+    fn the_sending_machine_is_doubted() {
+        check(&["late"], |run| run.latencies.lateness.p99 = Some(3_000_000));
+        check(&[], |run| {
+            run.latencies.lateness.p99 = Some(3_000_000);
+            run.latencies.ttft.p50 = Some(100_000_000);
+        });
+        check(&["busy_client"], |run| run.host.cpu_pct = level(90.0));
+        check(&["run_delay"], |run| run.host.run_delay_s = 7.0);
+        check(&["steal"], |run| run.host.cpu_steal_pct = level(3.0));
+        check(&["governor"], |run| run.manifest.host.governor = Some("powersave".to_owned()));
+        check(&["clock_source"], |run| run.manifest.clock_source = "hpet".to_owned());
+        check(&["no_host"], |run| run.host.readings = 0);
+    }
+
+    #[test]
+    fn the_responses_are_doubted() {
+        check(&["estimated_tokens"], |run| run.counts.estimated_tokens = 1);
+        check(&["uncounted_tokens"], |run| run.counts.uncounted_tokens = 1);
+        check(&["coalesced_frames"], |run| {
+            (run.counts.content_frames, run.counts.content_events) = (100, 200);
+        });
+        check(&["buffered_streams"], |run| run.counts.one_frame_streams = 100);
+        check(&[], |run| run.counts.one_frame_streams = 50);
+        check(&["cached_input"], |run| {
+            (run.counts.input_tokens, run.counts.cached_tokens) = (100, 50);
+        });
+        check(&["new_connections"], |run| {
+            run.counts.connected = 300;
+            run.latencies.connect.p50 = Some(5_000_000);
+        });
+        check(&["retried"], |run| run.counts.retried = 1);
+    }
+
+    #[test]
+    fn what_differs_from_the_recording_is_doubted() {
+        let seen = |fidelity: Fidelity| move |run: &mut Summary| run.fidelity = fidelity;
+        let none = Fidelity::default();
+        check(&["statuses_differ"], seen(Fidelity { statuses: 9, statuses_equal: 8, ..none }));
+        check(&["outputs_differ"], seen(Fidelity { outputs: 9, outputs_equal: 8, ..none }));
+        check(
+            &["lengths_differ"],
+            seen(Fidelity { recorded_output_tokens: 100, output_tokens: 90, ..none }),
+        );
+    }
+
+    #[test]
+    fn gpus_are_doubted() {
+        check(&["no_gpu"], |run| run.gpus.clear());
+        let held = |reason: &str, readings: u64| {
+            let throttled = [(reason.to_owned(), readings)].into_iter().collect();
+            move |run: &mut Summary| {
+                run.gpus.insert(1, GpuUse { readings: 100, throttled, ..GpuUse::default() });
+            }
+        };
+        check(&["throttled"], held("hw_thermal_slowdown", 10));
+        check(&[], held("gpu_idle", 100));
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let mut summary = sound();
+        summary.gpus.clear();
+        summary.counts.retried = 1;
+        summary.manifest.finished = false;
+        let weights: Vec<Weight> = find(&summary).iter().map(Warning::weight).collect();
+        assert_eq!(weights, [Weight::Invalid, Weight::Doubt, Weight::Note]);
+    }
+}

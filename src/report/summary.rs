@@ -12,7 +12,7 @@ use super::stats::{Distribution, Spread};
 use super::warnings::Warning;
 
 /// All there is to say about one run. Its JSON form is `reenact report --json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Summary {
     /// The run's manifest.
     pub manifest: Manifest,
