@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::task::unconstrained;
 
 use crate::clock::{Clock, Nanos};
 use crate::http::body::{BoxError, Done, RequestBody, ResponseBody};
@@ -357,7 +358,9 @@ impl Client {
         let request = self.inner.for_h1(request);
         let is_connect = *request.method() == Method::CONNECT;
         let read_before = connection.read.get();
-        let mut sent = pin!(connection.sender.try_send_request(request));
+        // Unconstrained: a task that has used up its turn would get a wake-up instead of the response, by a waker that
+        // does nothing.
+        let mut sent = pin!(unconstrained(connection.sender.try_send_request(request)));
         let outcome = poll_fn(|cx| {
             // As in the body: only the connection can bring the response, and it is polled here with the real waker.
             let _ended = connection.poll_drive(cx);

@@ -1,5 +1,5 @@
-//! What a handler can do with an HTTP/1.1 client's connection beside answering: send interim responses, and wait until
-//! what it answered so far has left.
+//! What a handler can do with an HTTP/1.1 client's connection beside answering: send interim responses, wait until what
+//! it answered so far has left, and end the connection with a reset.
 //!
 //! hyper's server sends `100 Continue` by itself and no other interim response. [`OutletIo`] lies below hyper on the
 //! connection and puts heads in between: when the handler of an exchange runs, the response before has been written out
@@ -33,6 +33,8 @@ struct State {
     /// Times that everything written had left.
     flushes: AtomicU64,
     waiting: AtomicWaker,
+    /// Whether the connection ends with a reset.
+    broken: AtomicBool,
 }
 
 /// A connection that writes queued interim responses before anything else.
@@ -69,6 +71,16 @@ impl Outlet {
     pub fn poll_flushed(&self, cx: &mut Context<'_>, before: u64) -> Poll<()> {
         self.0.waiting.register(cx.waker());
         if self.flushes() > before { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Makes the connection's end a reset, whatever has not left by then being lost. Call it before a response body that
+    /// ends with an error; over HTTP/2 such a body resets its stream by itself.
+    pub fn break_off(&self) {
+        self.0.broken.store(true, Ordering::Release);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.0.broken.load(Ordering::Acquire)
     }
 
     fn heads(&self) -> MutexGuard<'_, BytesMut> {
@@ -143,6 +155,17 @@ impl AsyncWrite for OutletIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outlet.is_broken() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for OutletIo {
+    fn drop(&mut self) {
+        if self.outlet.is_broken() {
+            self.stream.reset_on_close();
+        }
     }
 }

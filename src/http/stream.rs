@@ -64,6 +64,17 @@ impl Stream {
         chosen == Some(b"h2")
     }
 
+    /// Makes the connection's close a reset: what is not sent yet is lost, as when a server dies.
+    pub(super) fn reset_on_close(&self) {
+        let socket = match &self.kind {
+            Kind::Plain(stream) => stream,
+            Kind::Client(stream) => stream.get_ref().0,
+            Kind::Server(stream) => stream.get_ref().0,
+        };
+        // A socket that is gone is closed already.
+        let _set = socket.set_zero_linger();
+    }
+
     fn new(kind: Kind) -> Self {
         Self { kind, read: Arc::default() }
     }

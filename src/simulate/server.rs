@@ -27,9 +27,11 @@ pub async fn run(
     deadline: Duration,
 ) -> io::Result<server::Drained> {
     let engine = Engine::start(options, clock)?;
-    let make = move |_client| {
+    let make = move |client: server::Accepted| {
         let engine = Arc::clone(&engine);
-        service_fn(move |request: http::Request<Incoming>| serve(Arc::clone(&engine), request))
+        service_fn(move |request: http::Request<Incoming>| {
+            serve(Arc::clone(&engine), client.outlet.clone(), request)
+        })
     };
     Ok(server::run(listener, http, make, shutdown, deadline).await)
 }

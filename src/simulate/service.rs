@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SERVER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
@@ -20,6 +21,7 @@ use super::fault::{Fault, choose};
 use super::stream::{Next, Saying};
 use super::wire;
 use crate::dialect::{Operation, request_facts};
+use crate::http::outlet::Outlet;
 
 /// A response's body.
 pub(super) type Body = UnsyncBoxBody<Bytes, Broken>;
@@ -51,9 +53,10 @@ enum Refusal {
 /// Answers one request.
 pub(super) async fn serve(
     engine: Arc<Engine>,
+    outlet: Outlet,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let mut response = match route(&engine, request).await {
+    let mut response = match route(&engine, &outlet, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     };
@@ -63,14 +66,15 @@ pub(super) async fn serve(
 
 async fn route(
     engine: &Arc<Engine>,
+    outlet: &Outlet,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let operation = request_facts(&method, &path, &HeaderMap::new(), b"").operation;
     match (operation, &method, path.as_str()) {
-        (Operation::Chat, ..) => complete(engine, Kind::Chat, &read(request).await?).await,
+        (Operation::Chat, ..) => complete(engine, outlet, Kind::Chat, &read(request).await?).await,
         (Operation::Completion, ..) => {
-            complete(engine, Kind::Completion, &read(request).await?).await
+            complete(engine, outlet, Kind::Completion, &read(request).await?).await
         }
         (Operation::Embedding, ..) => embed(engine, &read(request).await?).await,
         (Operation::Models, ..) => models(engine, &path),
@@ -96,6 +100,7 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, Refusal> {
 
 async fn complete(
     engine: &Arc<Engine>,
+    outlet: &Outlet,
     kind: Kind,
     body: &[u8],
 ) -> Result<Response<Body>, Refusal> {
@@ -113,8 +118,11 @@ async fn complete(
     }
     let saying = Saying::new(engine, &ask, fault);
     let id = HeaderValue::from_str(saying.id()).ok();
-    let mut response =
-        if ask.stream == Stream::No { unary(saying.whole().await) } else { streamed(saying) };
+    let mut response = if ask.stream == Stream::No {
+        unary(saying.whole().await, outlet)
+    } else {
+        streamed(saying, outlet)
+    };
     if let Some(id) = id {
         response.headers_mut().insert("x-request-id", id);
     }
@@ -122,13 +130,17 @@ async fn complete(
 }
 
 /// Returns the response of a stream: its pieces are made while it is read, and a client that leaves ends the generation.
-fn streamed(saying: Saying) -> Response<Body> {
-    let pieces = stream::unfold(Some(saying), |saying| async {
-        let mut saying = saying?;
+fn streamed(saying: Saying, outlet: &Outlet) -> Response<Body> {
+    let begun = Some((saying, outlet.clone()));
+    let pieces = stream::unfold(begun, |begun| async {
+        let (mut saying, outlet) = begun?;
         match saying.next().await {
-            Next::Piece(piece) => Some((Ok(Frame::data(piece)), Some(saying))),
+            Next::Piece(piece) => Some((Ok(Frame::data(piece)), Some((saying, outlet)))),
             Next::End | Next::Cut => None,
-            Next::Broken => Some((Err(Broken), None)),
+            Next::Broken => {
+                outlet.break_off();
+                Some((Err(Broken), None))
+            }
         }
     });
     let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
@@ -138,17 +150,21 @@ fn streamed(saying: Saying) -> Response<Body> {
     response
 }
 
-fn unary(answer: Result<Bytes, (Fault, Bytes)>) -> Response<Body> {
+fn unary(answer: Result<Bytes, (Fault, Bytes)>, outlet: &Outlet) -> Response<Body> {
     let (fault, half) = match answer {
         Ok(text) => return json_response(StatusCode::OK, text),
         Err(broken) => broken,
     };
-    let mut pieces = vec![Ok(Frame::data(half))];
-    if fault == Fault::Reset {
-        pieces.push(Err(Broken));
-    }
-    let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
-    json_body(StatusCode::OK, body)
+    let half = stream::iter([Ok(Frame::data(half))]);
+    let outlet = outlet.clone();
+    let rest = async move {
+        // The half is on its way by then, so that the client sees it break.
+        tokio::time::sleep(BREAK_PAUSE).await;
+        outlet.break_off();
+        Err(Broken)
+    };
+    let rest = stream::iter((fault == Fault::Reset).then_some(rest)).then(|rest| rest);
+    json_body(StatusCode::OK, StreamBody::new(half.chain(rest)).boxed_unsync())
 }
 
 async fn embed(engine: &Arc<Engine>, body: &[u8]) -> Result<Response<Body>, Refusal> {
@@ -234,5 +250,7 @@ impl Refusal {
 
 /// How the server names itself.
 const NAME: &str = concat!("reenact-simulate/", env!("CARGO_PKG_VERSION"));
+/// Time between a half answer and the reset that follows it.
+const BREAK_PAUSE: Duration = Duration::from_millis(5);
 /// Largest request body.
 const MAX_BODY_BYTES: usize = 256 << 20;

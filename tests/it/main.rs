@@ -15,6 +15,8 @@ mod replay_support;
 mod report_page;
 mod results_run;
 mod results_schema;
+mod simulate_command;
+mod simulate_server;
 mod support;
 mod telemetry_command;
 mod telemetry_samples;
