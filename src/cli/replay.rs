@@ -62,10 +62,10 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "DIR", env = "REENACT_OUT", required_unless_present = "dry_run")]
     out: Option<PathBuf>,
     /// Print what would be sent, and send nothing
-    #[arg(long)]
+    #[arg(long, env = "REENACT_DRY_RUN")]
     dry_run: bool,
     /// Print JSON: of a dry run a line for each release, of a run its manifest
-    #[arg(long)]
+    #[arg(long, env = "REENACT_JSON")]
     json: bool,
     #[command(flatten)]
     when: WhenArgs,
@@ -132,10 +132,10 @@ struct WhatArgs {
     #[arg(long, value_name = "OLD=NEW", env = "REENACT_MODEL_MAP", value_delimiter = ',')]
     model_map: Vec<ModelMap>,
     /// Set a value in JSON bodies: max_tokens=16, stream_options.include_usage=true, /messages/0/role=user; repeatable
-    #[arg(long, value_name = "PATH=VALUE")]
+    #[arg(long, value_name = "PATH=VALUE", env = "REENACT_SET")]
     set: Vec<splice::Set>,
     /// Set a header field: NAME:VALUE; repeatable
-    #[arg(long, value_name = "NAME:VALUE", value_parser = rewrite::header)]
+    #[arg(long, value_name = "NAME:VALUE", env = "REENACT_HEADER", hide_env_values = true, value_parser = rewrite::header)]
     header: Vec<(http::HeaderName, HeaderValue)>,
     /// Environment variable with the API key to send as a bearer token
     #[arg(long, value_name = "VAR", env = "REENACT_API_KEY_ENV")]
@@ -168,6 +168,9 @@ struct HowArgs {
     /// Longest time from a request to the end of its response; 0 for no limit
     #[arg(long, value_name = "TIME", env = "REENACT_TOTAL_TIMEOUT", default_value = "0", value_parser = time)]
     total_timeout: Duration,
+    /// Ask each target for /version and /v1/models first, for the manifest: requests that the trace does not hold
+    #[arg(long, env = "REENACT_PROBE")]
+    probe: bool,
     /// Idle connections to keep ready for each target (default: as many as the plan releases within 20 ms)
     #[arg(long, value_name = "N", env = "REENACT_SPARE")]
     spare: Option<usize>,
@@ -230,10 +233,17 @@ impl ReplayArgs {
         let identity = identity(&self.trace, &trace)?;
         let compare = Recorded { trace: Trace::open(&self.trace)? };
         run::preflight(&self.target, &route, &known)?;
+        let targets = match self.how.probe {
+            true => run::probe(&self.target, &route, &rewrite)?,
+            false => {
+                self.targets().into_iter().map(|url| Target { url, ..Target::default() }).collect()
+            }
+        };
         let signals = Signals::listen()?;
 
         let clock = Clock::start();
         let mut manifest = self.manifest(clock, identity);
+        manifest.targets = targets;
         let writer = RunWriter::create(&out, &manifest)?;
         let progress = Arc::new(Progress::default());
         let desk = Desk {
@@ -360,8 +370,6 @@ impl ReplayArgs {
         (manifest.host, manifest.clock_source) = telemetry::machine(Path::new("/"));
         manifest.trace = trace;
         manifest.seed = self.when.seed;
-        manifest.targets =
-            self.targets().into_iter().map(|url| Target { url, ..Target::default() }).collect();
         manifest.options = self.options();
         manifest
     }
@@ -397,6 +405,7 @@ impl ReplayArgs {
         put("connect-timeout", seconds(self.how.connect_timeout));
         put("idle-timeout", seconds(self.how.idle_timeout));
         put("total-timeout", seconds(self.how.total_timeout));
+        put("probe", json!(self.how.probe));
         put("spare", json!(self.how.spare));
         put("ahead", json!(self.how.ahead));
         options
@@ -433,6 +442,9 @@ fn fill(
     manifest.counts = summary.counts;
     manifest.counts.planned = planned;
     manifest.lateness = summary.lateness();
+    for target in &mut manifest.targets {
+        target.server = summary.servers.get(&target.url).cloned();
+    }
     let evidence = Evidence {
         planned,
         released: ran.paced.released,

@@ -52,6 +52,12 @@ pub(super) fn health(path: &Path, health: &Health) {
             path.display()
         ));
     }
+    let dropped = health.counters.dropped();
+    if dropped > 0 {
+        say(&format!(
+            "{dropped} exchanges were not recorded, since the recorder could not keep up: the replay lacks their load."
+        ));
+    }
 }
 
 /// Says what is not replayed.

@@ -97,6 +97,13 @@ struct State {
 /// Why it can't be sent.
 pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Outgoing, String> {
     let (head, body) = fetch(known.id)?;
+    if body.len() as u64 != known.request_bytes {
+        let (id, whole) = (known.id.0, known.request_bytes);
+        return Err(format!(
+            "exchange {id}: {} of {whole} body bytes can be read back",
+            body.len()
+        ));
+    }
     rewrite.apply(&head, body).map_err(|error| format!("exchange {}: {error}", known.id.0))
 }
 

@@ -186,6 +186,9 @@ impl<C: Compare> Desk<C> {
                 let (row, frames) =
                     row::rows(&self.run, anchor, &sent, known, &done, &mut self.compare);
                 summary.add(&row);
+                if let Some(head) = &done.head {
+                    summary.add_server(&row.target, &head.headers);
+                }
                 self.progress.ended(&row);
                 self.writer.frames(frames)?;
                 self.writer.request(row)

@@ -17,7 +17,7 @@
 //! | [`route`] | the targets in turn, their connections opened ahead |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`verdict`] | every doubt about the measurement, as a sentence |
-//! | [`run`] | the threads of it all; [`progress`] says how far they are |
+//! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
 //!
 //! What must hold: due times are absolute and fixed before the run; a release never waits for the disk; what is sent is the
 //! same bytes in the same order, proved by the digest; lateness, our own error, is in every row; a failed request is a row.
@@ -34,6 +34,7 @@ pub mod outgoing;
 pub mod pacer;
 pub mod plan;
 mod priority;
+mod probe;
 pub mod progress;
 pub mod quantile;
 pub mod rewrite;

@@ -1,4 +1,5 @@
-//! Thread priorities: what has ended gives way to what goes on. Where the system says no, all run alike.
+//! What the system grants: thread priorities, by which what has ended gives way to what goes on, and open files, of which
+//! an open loop may need thousands. Where the system says no, the run goes on as it can.
 
 /// Steps by which the threads that prepare and write give way (nice levels).
 const LOWER: i32 = 10;
@@ -25,3 +26,16 @@ pub(super) fn lower() {}
 /// Elsewhere a nice level belongs to the process: left alone.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn raise() {}
+
+/// Raises the limit of open files as far as the system lets us: each exchange in flight needs a connection.
+#[cfg(unix)]
+pub(super) fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // A refusal shows as failed connections once there are too many.
+    let _refused = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// Elsewhere there is no such limit.
+#[cfg(not(unix))]
+pub(super) fn open_many_files() {}

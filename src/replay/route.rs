@@ -175,11 +175,13 @@ impl Lane {
     async fn tend(&self, spare: usize) {
         loop {
             let mut pause = TOP_UP;
-            // Where two versions are spoken, the other one is HTTP/2, which shares its connection.
-            while self.client.spare() < spare {
-                if self.client.connect().await.is_err() {
-                    pause = REFUSED;
-                    break;
+            for client in self.clients() {
+                // An HTTP/2 connection is shared, and counts as any number.
+                while client.spare() < spare {
+                    if client.connect().await.is_err() {
+                        pause = REFUSED;
+                        break;
+                    }
                 }
             }
             tokio::time::sleep(pause).await;

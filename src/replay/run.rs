@@ -23,9 +23,11 @@ use crate::replay::ledger::Ledger;
 use crate::replay::pacer::{Brake, Paced, Pacer};
 use crate::replay::plan::Plan;
 use crate::replay::priority;
+use crate::replay::probe;
 use crate::replay::progress::Progress;
 use crate::replay::rewrite::Rewrite;
 use crate::replay::route::{Route, RouteOptions, Unreachable};
+use crate::results::manifest::Target;
 use crate::trace::record::Version;
 
 /// What is to be run.
@@ -107,6 +109,18 @@ pub fn preflight(
     Ok(runtime.block_on(route.open())?)
 }
 
+/// Asks each target for its version and its models: two requests to each that the trace does not hold.
+///
+/// # Errors
+/// The system gives no runtime. A target that does not answer is no error: what it says stays unknown.
+pub fn probe(
+    targets: &[Origin],
+    options: &RouteOptions,
+    rewrite: &Rewrite,
+) -> Result<Vec<Target>, RunFailure> {
+    Ok(runtime()?.block_on(probe::probe(targets, options, rewrite, Clock::start())))
+}
+
 /// Makes what stops a run with this setup.
 #[must_use]
 pub fn stop(setup: &Setup) -> Stop {
@@ -131,6 +145,7 @@ pub fn run(
     stop: &Stop,
     progress: &Arc<Progress>,
 ) -> Result<Ran, RunFailure> {
+    priority::open_many_files();
     let runtime = runtime()?;
     let (armed, releases) = sync_channel(ARMED_MOST);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);

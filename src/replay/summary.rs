@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderMap;
+use http::header::SERVER;
+
 use crate::replay::quantile::Histogram;
 use crate::results::manifest::{Counts, Lateness};
 use crate::results::rows::Measurement;
@@ -25,6 +28,8 @@ pub struct Summary {
     pub answered: u64,
     /// Rows by kind of error.
     pub errors: BTreeMap<String, u64>,
+    /// `Server` field of the first response of each target that sends one, by base URL.
+    pub servers: BTreeMap<String, String>,
     /// Output tokens, where they are known.
     pub output_tokens: u64,
     /// Exchanges for which a connection had to be opened when they were due.
@@ -71,6 +76,16 @@ impl Summary {
         self.retried += u64::from(row.retries > 0);
         self.equal += u64::from(row.output_equal == Some(true));
         self.different += u64::from(row.output_equal == Some(false));
+    }
+
+    /// Takes down what a target calls itself.
+    pub fn add_server(&mut self, target: &str, headers: &HeaderMap) {
+        if let Some(server) = headers.get(SERVER)
+            && !self.servers.contains_key(target)
+        {
+            let server = String::from_utf8_lossy(server.as_bytes()).into_owned();
+            self.servers.insert(target.to_owned(), server);
+        }
     }
 
     /// Counts an exchange that could not be sent.

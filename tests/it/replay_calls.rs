@@ -141,11 +141,11 @@ fn each_timeout_is_its_own() {
             peer.rest();
         }
     };
-    let idle = Limits { idle: Some(Duration::from_millis(60)), total: None };
+    let idle = Limits { idle: Some(Duration::from_millis(500)), total: None };
     let row = one(Recorded::chat(0, BODY), idle, stall);
     assert_eq!(fate(&row), "failed server timeout 200");
     assert!(row.error.as_deref().unwrap().contains("idle timeout"), "{row:?}");
-    assert!(row.e2e_ns.unwrap() >= 60_000_000);
+    assert!(row.e2e_ns.unwrap() >= 500_000_000);
 
     let total = Limits { idle: None, total: Some(Duration::from_millis(50)) };
     let row = one(Recorded::chat(0, BODY), total, stall);
@@ -155,8 +155,8 @@ fn each_timeout_is_its_own() {
     let row = one(Recorded::chat(0, BODY), idle, |mut peer| {
         while peer.try_message().is_some() {
             peer.send(HEAD);
-            for _ in 0..4 {
-                pause(25);
+            for _ in 0..6 {
+                pause(100);
                 peer.send(chunk(&token("a")));
             }
             peer.send("0\r\n\r\n");
@@ -233,7 +233,7 @@ fn a_reused_connection_that_died_is_tried_again_once_and_the_row_says_so() {
             peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
         }
     });
-    let recorded: Vec<Recorded> = (0..2).map(|n| Recorded::chat(n * 60, BODY)).collect();
+    let recorded: Vec<Recorded> = (0..2).map(|n| Recorded::chat(n * 500, BODY)).collect();
     let finished = replay(&recorded, Options::to(&[server.url()]));
     let seen: Vec<(String, u32)> =
         finished.rows.iter().map(|row| (fate(row), row.retries)).collect();
@@ -272,8 +272,8 @@ fn a_recorded_abort_in_mid_stream_happens_after_the_same_bytes() {
     assert_eq!(fate(&row), "cancelled client disconnected 200");
     assert_eq!(row.response_bytes, token("a").len() as u64 * 3);
     assert_eq!(row.recorded_outcome.as_deref(), Some("cancelled"));
-    // Generous: the machine may be busy. Without the abort it would be seconds.
-    assert!(stayed < Duration::from_millis(500), "{stayed:?}");
+    // Generous: the machine may be busy. Without the abort it would be 20 seconds.
+    assert!(stayed < Duration::from_secs(5), "{stayed:?}");
 
     // One that does not leave stays.
     let server = Upstream::start(|mut peer| {
@@ -300,10 +300,7 @@ fn a_recorded_abort_before_any_body_happens_after_the_same_time() {
     let (row, stayed) = abort(left, 0);
     assert_eq!(fate(&row), "cancelled client disconnected -");
     let waited = Duration::from_nanos(row.e2e_ns.unwrap().unsigned_abs());
-    assert!(
-        waited >= Duration::from_millis(80) && waited < Duration::from_millis(600),
-        "{waited:?}"
-    );
+    assert!(waited >= Duration::from_millis(80) && waited < Duration::from_secs(5), "{waited:?}");
     assert!(stayed >= Duration::from_millis(70), "{stayed:?}");
 }
 
@@ -371,7 +368,8 @@ fn a_burst_finds_its_connections_open() {
         }
     });
     let recorded: Vec<Recorded> = (0..8).map(|_| Recorded::chat(0, BODY)).collect();
-    let finished = replay(&recorded, Options { spare: 8, ..Options::to(&[server.url()]) });
+    let finished =
+        replay(&recorded, Options { spare: 8, lead_ms: 600, ..Options::to(&[server.url()]) });
     assert!(finished.rows.iter().all(|row| row.outcome == "complete"));
     let cold = finished.rows.iter().filter(|row| row.connect_ns.is_some()).count();
     assert_eq!(cold, 0, "no request waited for a connection");

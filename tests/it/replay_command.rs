@@ -307,6 +307,45 @@ fn outputs_are_compared_with_the_recorded_ones() {
     assert_eq!(rows[0].recorded_finish_reason.as_deref(), Some("stop"));
 }
 
+#[test]
+fn a_probe_asks_targets_for_their_versions_and_the_server_field_is_kept() {
+    let scene = Scene::chats(1);
+    let server = Upstream::start(|mut peer| {
+        while let Some(message) = peer.try_message() {
+            let body = match message.split(' ').nth(1).unwrap() {
+                "/version" => r#"{"version":"0.9.1"}"#,
+                "/v1/models" => r#"{"object":"list","data":[{"id":"a"},{"id":"b"}]}"#,
+                _ => "{}",
+            };
+            peer.send(format!(
+                "HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+        }
+    });
+    let output = scene.replay(&server.url(), "run", &["--probe"]);
+    let manifest = RunReader::open(&scene.out("run")).unwrap().manifest().clone();
+    let target = &manifest.targets[0];
+    let seen = (target.version.as_deref(), target.server.as_deref(), target.models.join(" "));
+    assert_eq!(seen, (Some("0.9.1"), Some("uvicorn"), "a b".to_owned()), "{}", text(&output));
+}
+
+#[test]
+fn a_run_folder_that_goes_away_is_an_error_and_ends_the_run() {
+    let scene = Scene::new(&[Recorded::chat(0, BODY), Recorded::chat(600_000, BODY)]);
+    let out = scene.out("run");
+    let taken = out.clone();
+    let server = Upstream::start(move |mut peer| {
+        while peer.try_message().is_some() {
+            std::fs::remove_dir_all(&taken).unwrap();
+            peer.send(OK);
+        }
+    });
+    let output = scene.replay(&server.url(), "run", &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains(&out.display().to_string()), "{}", text(&output));
+}
+
 /// Serves TLS with a certificate of its own; returns the address.
 fn serve_tls(folder: &Path) -> SocketAddr {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

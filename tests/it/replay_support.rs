@@ -61,6 +61,8 @@ pub(crate) struct Options {
     pub(crate) rounds: u32,
     pub(crate) spare: usize,
     pub(crate) connect_timeout: Duration,
+    /// Due time of the first release.
+    pub(crate) lead_ms: u64,
 }
 
 struct NoCompare;
@@ -186,6 +188,7 @@ impl Options {
             rounds: 1,
             spare: 1,
             connect_timeout: Duration::from_secs(5),
+            lead_ms: 30,
         }
     }
 }
@@ -216,7 +219,7 @@ pub(crate) fn replay_until(
         limit: None,
         rounds: options.rounds,
         duration: None,
-        lead: Duration::from_millis(30),
+        lead: Duration::from_millis(options.lead_ms),
     };
     let fetch: Fetch = Box::new(move |id| {
         let exchange = trace.request(id).unwrap().unwrap();
