@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod record;
 mod replay;
+mod replay_args;
 mod replay_output;
 mod report;
 mod sample;

@@ -54,9 +54,12 @@ pub struct Paced {
     pub digest: SentDigest,
 }
 
-/// BLAKE3 over due time and digest of each release, in order.
+/// BLAKE3 over due time (since the first release) and digest of each release, in order.
 #[derive(Clone, Debug, Default)]
-pub struct SentDigest(blake3::Hasher);
+pub struct SentDigest {
+    hasher: blake3::Hasher,
+    first: Option<Nanos>,
+}
 
 /// Stops a pacer, from any thread, even while it sleeps.
 #[derive(Clone, Debug, Default)]
@@ -132,20 +135,21 @@ const READY_SLACK: Duration = Duration::from_micros(100);
 impl SentDigest {
     /// Takes a release into account.
     pub fn add(&mut self, due: Nanos, request: &blake3::Hash) {
-        self.0.update(&due.0.to_le_bytes());
-        self.0.update(request.as_bytes());
+        let first = *self.first.get_or_insert(due);
+        self.hasher.update(&(due.0.saturating_sub(first.0)).to_le_bytes());
+        self.hasher.update(request.as_bytes());
     }
 
     /// Returns the digest so far, in hex.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.finalize().to_hex().to_string()
+        self.hasher.finalize().to_hex().to_string()
     }
 }
 
 impl PartialEq for SentDigest {
     fn eq(&self, other: &Self) -> bool {
-        self.0.finalize() == other.0.finalize()
+        self.hasher.finalize() == other.hasher.finalize()
     }
 }
 
@@ -253,6 +257,7 @@ mod tests {
         };
         let one = digest(&[(1, b"a"), (2, b"b")]);
         assert_eq!(one, digest(&[(1, b"a"), (2, b"b")]));
+        assert_eq!(one, digest(&[(501, b"a"), (502, b"b")]), "the lead is no part of it");
         for other in
             [digest(&[(1, b"a"), (3, b"b")]), digest(&[(1, b"b"), (2, b"a")]), digest(&[(1, b"a")])]
         {

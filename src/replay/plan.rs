@@ -221,6 +221,13 @@ impl Plan {
             .map(move |(release, due)| Release { due: Nanos(lead.saturating_add(due)), ..release })
     }
 
+    /// Returns the same plan with another lead.
+    #[must_use]
+    pub fn with_lead(mut self, lead: Duration) -> Self {
+        self.options.lead = lead;
+        self
+    }
+
     /// Returns what the plan amounts to: walks it once.
     #[must_use]
     pub fn totals(&self) -> Totals {

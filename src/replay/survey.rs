@@ -200,3 +200,156 @@ fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
         digest: row.output_digest.as_deref().map(Into::into),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::clock::Nanos;
+    use crate::trace::record::{
+        ExchangeId, Frame, Passed, RequestHead, ResponseHead, Side, Version,
+    };
+
+    const AT: Nanos = Nanos(1_000_000);
+
+    fn request(id: u64, method: &str, headers: &[(&'static str, &'static str)]) -> Event {
+        Event::Request(Box::new(RequestHead {
+            exchange: ExchangeId(id),
+            at: AT,
+            connection: 1,
+            version: Version::Http11,
+            method: method.parse().unwrap(),
+            target: "/v1/x".to_owned(),
+            authority: None,
+            headers: headers
+                .iter()
+                .map(|(name, value)| {
+                    (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())
+                })
+                .collect(),
+            upstream: 0,
+        }))
+    }
+
+    fn body(id: u64, data: &'static str) -> Event {
+        let data = Bytes::from_static(data.as_bytes());
+        Event::Frame(Frame {
+            exchange: ExchangeId(id),
+            side: Side::Request,
+            at: AT,
+            accepted: AT,
+            data,
+        })
+    }
+
+    fn status(id: u64, status: u16) -> Event {
+        Event::Response(Box::new(ResponseHead {
+            exchange: ExchangeId(id),
+            at: AT,
+            version: Version::Http11,
+            status: status.try_into().unwrap(),
+            reason: None,
+            headers: HeaderMap::new(),
+        }))
+    }
+
+    fn end(id: u64, outcome: Outcome, request: Passed, response_bytes: u64) -> Event {
+        Event::End(Box::new(End {
+            exchange: ExchangeId(id),
+            at: Nanos(AT.0 + 7_000_000),
+            outcome,
+            fault: None,
+            request,
+            response: Passed { bytes: response_bytes, ..Passed::default() },
+        }))
+    }
+
+    fn ended(ended: bool, lost_bytes: u64) -> Passed {
+        Passed { ended, lost_bytes, ..Passed::default() }
+    }
+
+    /// Checks what becomes of one exchange: `kept`, `tunnel`, `partial` or `filtered`.
+    fn check(events: Vec<Event>, filter: &str, expected: &str) -> Option<Known> {
+        let filters: Vec<Filter> = filter.parse().into_iter().collect();
+        let survey = survey(events.into_iter().map(Ok), &filters, Anchor(0)).unwrap();
+        let LeftOut { filtered, tunnels, partial } = survey.left_out;
+        let seen = match (survey.known.len(), tunnels, partial, filtered) {
+            (1, 0, 0, 0) => "kept",
+            (0, 1, 0, 0) => "tunnel",
+            (0, 0, 1, 0) => "partial",
+            (0, 0, 0, 1) => "filtered",
+            _ => "muddle",
+        };
+        assert_eq!(seen, expected, "{:?}", survey.left_out);
+        survey.known.into_iter().next()
+    }
+
+    #[test]
+    fn only_whole_requests_are_kept() {
+        let complete = Outcome::Complete;
+        let length = [("content-length", "2")];
+        check(vec![request(1, "GET", &[]), end(1, complete, ended(true, 0), 0)], "", "kept");
+        check(vec![request(1, "POST", &length), body(1, "{}")], "", "kept");
+        check(vec![request(1, "POST", &length), body(1, "{")], "", "partial");
+        check(vec![request(1, "POST", &[]), body(1, "{}")], "", "partial");
+        check(vec![request(1, "POST", &[]), body(1, "{}"), status(1, 200)], "", "kept");
+        check(
+            vec![request(1, "POST", &[]), body(1, "{}"), end(1, complete, ended(true, 0), 0)],
+            "",
+            "kept",
+        );
+        check(
+            vec![request(1, "POST", &[]), body(1, "{}"), end(1, complete, ended(true, 5), 0)],
+            "",
+            "partial",
+        );
+        check(
+            vec![
+                request(1, "POST", &[]),
+                body(1, "{}"),
+                end(1, Outcome::Cancelled, ended(false, 0), 0),
+            ],
+            "",
+            "partial",
+        );
+    }
+
+    #[test]
+    fn tunnels_and_what_is_filtered_are_left_out() {
+        check(vec![request(1, "CONNECT", &[])], "", "tunnel");
+        check(vec![request(1, "GET", &[("upgrade", "WebSocket")])], "", "tunnel");
+        check(vec![request(1, "GET", &[]), status(1, 101)], "", "tunnel");
+        check(vec![request(1, "GET", &[("upgrade", "h2c")]), status(1, 200)], "", "kept");
+        check(vec![request(1, "GET", &[])], "outcome=open", "kept");
+        check(
+            vec![request(1, "GET", &[]), end(1, Outcome::Failed, ended(true, 0), 0)],
+            "outcome!=failed",
+            "filtered",
+        );
+        check(vec![request(1, "GET", &[]), status(1, 200)], "status=200", "kept");
+    }
+
+    #[test]
+    fn where_the_client_left_is_known() {
+        let left = |outcome, bytes| {
+            check(vec![request(1, "GET", &[]), end(1, outcome, ended(true, 0), bytes)], "", "kept")
+                .unwrap()
+                .leave
+        };
+        assert_eq!(left(Outcome::Cancelled, 0), Some(Leave::AfterTime(Duration::from_millis(7))));
+        assert_eq!(left(Outcome::Cancelled, 9), Some(Leave::AfterBytes(9)));
+        assert_eq!((left(Outcome::Complete, 9), left(Outcome::Failed, 0)), (None, None));
+    }
+
+    #[test]
+    fn exchanges_are_kept_in_the_order_of_their_starts() {
+        let mut events: Vec<Event> =
+            [3, 1, 2].into_iter().map(|id| request(id, "GET", &[])).collect();
+        events.extend([1, 2, 3].map(|id| end(id, Outcome::Complete, ended(true, 0), 0)));
+        let survey = survey(events.into_iter().map(Ok), &[], Anchor(0)).unwrap();
+        assert_eq!(survey.known.iter().map(|known| known.id.0).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+}

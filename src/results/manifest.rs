@@ -40,7 +40,8 @@ pub struct Manifest {
     pub telemetry: Vec<String>,
     /// The source of monotonic time, as the kernel names it (`tsc`, ...).
     pub clock_source: String,
-    /// BLAKE3 over method, target path, headers and body of every release and its due time, in order: hex.
+    /// BLAKE3 over every release in order: its due time since the first one, method, path and query, headers (without
+    /// `Host` and credentials) and body. Hex.
     pub sent_digest: String,
     /// Exchanges by what became of them.
     pub counts: Counts,
