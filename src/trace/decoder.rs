@@ -31,9 +31,14 @@ pub(crate) struct Decoder {
     decompressor: Decompressor,
     /// CRC of the block before.
     crc: u32,
-    /// Number of the zstd frame, and of the next blob, once known.
-    ordinal: u32,
+    /// Least number that the next zstd frame may have.
+    next_ordinal: u32,
     next_blob: u64,
+    /// How many bytes further back than written the blocks stand, and whether a loss has said why that changes.
+    shift: u64,
+    explained: bool,
+    /// A block that waits behind a loss.
+    waiting: Option<Box<Batch>>,
     shapes: Shapes,
     /// Whether the end magic was passed.
     closed: bool,
@@ -77,6 +82,8 @@ pub struct Loss {
 /// The records of a block.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
+    /// File offset of the block.
+    pub(crate) offset: u64,
     /// Number of its zstd frame.
     pub(crate) ordinal: u32,
     /// Bytes before compression.
@@ -141,8 +148,11 @@ impl Decoder {
             state: State::Magic,
             decompressor: Decompressor::new()?,
             crc: 0,
-            ordinal: 0,
+            next_ordinal: 0,
             next_blob: 0,
+            shift: 0,
+            explained: false,
+            waiting: None,
             shapes: Shapes::default(),
             closed: false,
         })
@@ -173,6 +183,9 @@ impl Decoder {
     /// # Errors
     /// The file is no trace, or of another major version.
     pub(crate) fn next(&mut self, at_end: bool) -> Result<Step, NotReadable> {
+        if let Some(batch) = self.waiting.take() {
+            return Ok(Step::Block(batch));
+        }
         loop {
             let step = match &self.state {
                 State::Magic => self.magic(at_end)?,
@@ -250,7 +263,12 @@ impl Decoder {
         match self.records(header, raw) {
             Ok(batch) => {
                 self.crc = header.crc;
+                let removed = self.removed(&batch);
                 self.advance(len);
+                if removed.is_some() {
+                    self.waiting = Some(Box::new(batch));
+                    return removed;
+                }
                 Some(Step::Block(Box::new(batch)))
             }
             Err(why) => self.lose(why.0),
@@ -266,13 +284,14 @@ impl Decoder {
 
     /// Reads the records of a block.
     fn records(&mut self, header: BlockHeader, raw: Bytes) -> Result<Batch, Malformed> {
-        let mut batch = Batch { raw: u64::from(header.raw), ..Batch::default() };
+        let mut batch =
+            Batch { offset: self.offset, raw: u64::from(header.raw), ..Batch::default() };
         let mut cursor = Cursor::new(raw);
         if header.starts {
             self.shapes.restart();
         }
         let mut next_blob = self.next_blob;
-        let mut ordinal = self.ordinal;
+        let mut ordinal = self.next_ordinal.saturating_sub(1);
         while !cursor.is_empty() {
             let code = cursor.u8()?;
             let len = to_len(cursor.varint()?);
@@ -280,8 +299,8 @@ impl Decoder {
             match code {
                 opcode::START => {
                     let start = Start::decode(payload)?;
-                    if !header.starts || start.offset != self.offset {
-                        return Err(Malformed("a block stands where it was not written"));
+                    if !header.starts || start.ordinal < self.next_ordinal {
+                        return Err(Malformed("a zstd frame is repeated or out of order"));
                     }
                     (next_blob, ordinal) = (start.first_blob, start.ordinal);
                     batch.start = Some(start);
@@ -316,9 +335,26 @@ impl Decoder {
                 self.shapes.end(end.exchange);
             }
         }
-        (self.next_blob, self.ordinal) = (next_blob, ordinal);
+        (self.next_blob, self.next_ordinal) = (next_blob, ordinal.saturating_add(1));
         batch.ordinal = ordinal;
         Ok(batch)
+    }
+
+    /// Returns a loss when bytes before this block are gone, or were put in, and no loss has said so.
+    fn removed(&mut self, batch: &Batch) -> Option<Step> {
+        let start = batch.start?;
+        let shift = start.offset.wrapping_sub(self.offset);
+        let moved = std::mem::replace(&mut self.shift, shift);
+        if std::mem::take(&mut self.explained) || moved == shift {
+            return None;
+        }
+        let bytes = shift.wrapping_sub(moved).cast_signed();
+        let what = if bytes > 0 {
+            format!("{bytes} bytes that stood before it are gone")
+        } else {
+            format!("{} bytes were put in before it", bytes.unsigned_abs())
+        };
+        Some(Step::Loss(Loss { segment: 0, from: self.offset, until: self.offset, what }))
     }
 
     /// Looks for the next block that begins a zstd frame.
@@ -368,6 +404,7 @@ impl Decoder {
     /// Begins to look for the next block, beyond the front of this one.
     fn lose(&mut self, why: &str) -> Option<Step> {
         self.state = State::Lost { from: self.offset, why: why.to_owned() };
+        self.explained = true;
         self.advance(1);
         None
     }

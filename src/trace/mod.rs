@@ -17,6 +17,8 @@ mod columns;
 mod compress;
 mod decoder;
 mod format;
+#[cfg(test)]
+mod golden;
 mod index;
 mod library;
 mod open;

@@ -177,7 +177,7 @@ impl Survey {
     fn rebuild(&mut self, batch: Batch) {
         let tick_ns = self.header.as_ref().map_or(DEFAULT_TICK_NS, |(_, header)| header.tick_ns);
         if let Some(start) = batch.start {
-            let chapter = Chapter { offset: start.offset, first_blob: start.first_blob, raw: 0 };
+            let chapter = Chapter { offset: batch.offset, first_blob: start.first_blob, raw: 0 };
             self.chapters.push((start.ordinal, chapter));
         }
         if let Some((_, chapter)) = self.chapters.last_mut() {

@@ -15,7 +15,7 @@ use crate::results::RunWriter;
 use crate::results::manifest::{Manifest, TraceIdentity, Verdict};
 use crate::results::recorded::recorded;
 use crate::trace::record::{Frame, Header, Trailers};
-use crate::trace::{Assembler, Exchange, Trace};
+use crate::trace::{Assembler, Exchange, Scan, Trace};
 
 use super::super::{Outcome, UsageError};
 use super::har::HarWriter;
@@ -46,26 +46,27 @@ enum Format {
 
 pub(super) fn run(args: &ExportArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let trace = open(&args.trace)?;
+    let mut scan = trace.scan()?;
     match args.format {
         Format::Parquet => {
             let Some(dir) = &args.out else {
                 return Err(UsageError("--format parquet needs --out DIR".to_owned()).into());
             };
-            parquet(&trace, &args.trace, dir)?;
+            parquet(&trace, &mut scan, &args.trace, dir)?;
         }
         Format::Jsonl => to(args.out.as_deref(), out, |out| {
-            for_each(&trace, |exchange| {
+            for_each(&mut scan, |exchange| {
                 writeln!(out, "{}", exchange_json(exchange, trace.header()))?;
                 Ok(())
             })
         })?,
         Format::Har => to(args.out.as_deref(), out, |out| {
             let mut har = HarWriter::begin(out, trace.header())?;
-            for_each(&trace, |exchange| Ok(har.exchange(exchange)?))?;
+            for_each(&mut scan, |exchange| Ok(har.exchange(exchange)?))?;
             Ok(har.finish()?)
         })?,
     }
-    Ok(outcome(&trace))
+    Ok(outcome(&trace, Some(&scan)))
 }
 
 /// Writes to a new file, or to stdout without one.
@@ -83,11 +84,11 @@ fn to(
 
 /// Hands over each exchange as it ends, then those that have not, in flat memory.
 fn for_each(
-    trace: &Trace,
+    scan: &mut Scan,
     mut each: impl FnMut(&Exchange) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut assembler = Assembler::default();
-    for event in trace.scan()? {
+    for event in scan {
         if let Some(exchange) = assembler.push(event?) {
             each(&exchange)?;
         }
@@ -95,7 +96,7 @@ fn for_each(
     assembler.finish().iter().try_for_each(each)
 }
 
-fn parquet(trace: &Trace, path: &Path, dir: &Path) -> anyhow::Result<()> {
+fn parquet(trace: &Trace, scan: &mut Scan, path: &Path, dir: &Path) -> anyhow::Result<()> {
     let header = trace.header();
     let id = trace_id(header);
     let manifest = Manifest {
@@ -113,7 +114,7 @@ fn parquet(trace: &Trace, path: &Path, dir: &Path) -> anyhow::Result<()> {
         ..Manifest::begin(header.anchor)
     };
     let mut writer = RunWriter::create(dir, &manifest)?;
-    for_each(trace, |exchange| {
+    for_each(scan, |exchange| {
         let (mut row, frames) = recorded(exchange, header.anchor);
         row.run.clone_from(&id);
         let upstream = usize::try_from(exchange.request.upstream).unwrap_or(usize::MAX);

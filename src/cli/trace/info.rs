@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::clock::Nanos;
 use crate::results::recorded::recorded;
 use crate::trace::record::{Counters, Event};
-use crate::trace::{Assembler, Exchange, Health, Trace};
+use crate::trace::{Assembler, Exchange, Health, Scan, Trace};
 
 use super::super::Outcome;
 use super::{open, outcome, trace_id};
@@ -59,17 +59,18 @@ struct Info {
 
 pub(super) fn run(args: &InfoArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let trace = open(&args.trace)?;
-    let info = gather(&trace)?;
+    let mut scan = trace.scan()?;
+    let info = gather(&trace, &mut scan)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &info)?;
         writeln!(out)?;
     } else {
         print(&info, out)?;
     }
-    Ok(outcome(&trace))
+    Ok(outcome(&trace, Some(&scan)))
 }
 
-fn gather(trace: &Trace) -> anyhow::Result<Info> {
+fn gather(trace: &Trace, scan: &mut Scan) -> anyhow::Result<Info> {
     let header = trace.header();
     let health = trace.health();
     let mut info = Info {
@@ -89,7 +90,7 @@ fn gather(trace: &Trace) -> anyhow::Result<Info> {
         ..Info::default()
     };
     let mut assembler = Assembler::default();
-    for event in trace.scan()? {
+    for event in scan {
         let event = event?;
         info.until_ns = info.until_ns.max(event.at().0);
         if let Event::Gap(_) = event {

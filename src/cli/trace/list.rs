@@ -70,7 +70,7 @@ pub(super) fn run(args: &ListArgs, out: &mut dyn Write) -> anyhow::Result<Outcom
             print(&row, exchange.request.at, out)?;
         }
     }
-    Ok(outcome(&trace))
+    Ok(outcome(&trace, None))
 }
 
 fn print(row: &Measurement, at: Nanos, out: &mut dyn Write) -> std::io::Result<()> {

@@ -13,8 +13,8 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use crate::trace::Trace;
 use crate::trace::record::Header;
+use crate::trace::{Scan, Trace};
 
 use super::Outcome;
 
@@ -58,9 +58,22 @@ fn open(path: &Path) -> anyhow::Result<Trace> {
     Ok(trace)
 }
 
-/// Returns whether a trace was whole as far as it was read.
-fn outcome(trace: &Trace) -> Outcome {
-    if trace.health().complete { Outcome::Done } else { Outcome::Loss }
+/// Says on stderr what was found lost since [`open`], and returns whether the trace was whole as far as it was read.
+fn outcome(trace: &Trace, scan: Option<&Scan>) -> Outcome {
+    let known = trace.health();
+    let mut complete = known.complete;
+    if let Some(scan) = scan {
+        for loss in scan.losses().iter().filter(|loss| !known.losses.contains(loss)) {
+            say(&format!("warning: {loss}"));
+            complete = false;
+        }
+        let missing = scan.missing();
+        if missing.frames > 0 {
+            say(&format!("warning: {} frames, {} bytes, are lost", missing.frames, missing.bytes));
+            complete = false;
+        }
+    }
+    if complete { Outcome::Done } else { Outcome::Loss }
 }
 
 /// Returns the id of a trace in hex.

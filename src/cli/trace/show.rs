@@ -61,7 +61,7 @@ pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<Outcom
             print(&exchange, args, out)?;
         }
     }
-    Ok(outcome(&trace))
+    Ok(outcome(&trace, None))
 }
 
 fn print(exchange: &Exchange, args: &ShowArgs, out: &mut dyn Write) -> std::io::Result<()> {
