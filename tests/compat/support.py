@@ -1,5 +1,6 @@
 """What the checks share: a scripted upstream that keeps what it was sent, and the `reenact` processes."""
 
+import atexit
 import json
 import os
 import re
@@ -16,11 +17,20 @@ REENACT = os.environ["REENACT"]
 ROOT = Path(os.environ["ROOT"])
 SCRATCH = Path(os.environ["SCRATCH"])
 TLS = Path(os.environ["TLS"])
+CHECK_S = 240  # a check that takes longer is stuck
 START_S = 30  # a process that has not said its address by then is stuck
 GAP_S = 0.05  # between the events of a scripted stream
 
 # Fields that a proxy may change (RFC 9110, 7.6.1), and the address, which names the peer.
 HOP_BY_HOP = {b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade", b"host", b"via"}
+
+
+def stuck(*_):
+    raise TimeoutError(f"not done after {CHECK_S} s")
+
+
+signal.signal(signal.SIGALRM, stuck)
+signal.alarm(CHECK_S)
 
 
 def chat_events(text, usage=True):
@@ -156,6 +166,7 @@ class Process:
     def __init__(self, *args):
         self.said = ""
         self.process = subprocess.Popen([REENACT, *map(str, args)], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        atexit.register(self.process.kill)  # a check that fails must not leave it behind
         deadline = time.monotonic() + START_S
         while not (found := re.search(r"127\.0\.0\.1:(\d+)", self.said)):
             assert time.monotonic() < deadline, f"no address in: {self.said}"
