@@ -1,6 +1,7 @@
 //! One integration binary; each module is one behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
+mod demo;
 mod dialect_openai;
 mod http_client;
 mod http_server;
