@@ -216,7 +216,7 @@ fn machines(summary: &Summary) -> Vec<Panel> {
         Panel { title: "GPU and cache, %", curves: busy },
         Panel { title: "GPU power, W", curves: gpu("power", Style::Line, &|lines| &lines.power_w) },
         Panel {
-            title: "CPU of the sending machine, %",
+            title: "CPU of the machine that ran reenact, %",
             curves: vec![
                 host("all CPUs", GRAY, &|bin| &bin.cpu_pct),
                 host("this process (100 % is one CPU)", BLUE, &|bin| &bin.process_cpu_pct),
@@ -254,7 +254,7 @@ fn means(series: &Series<Level>, factor: f64) -> Points {
     series.points().filter_map(|(at, level)| Some((at, level.mean()? * factor))).collect()
 }
 
-/// Returns at most 48 bins from the smallest value to just above the 99th percentile of all, and whether their widths grow.
+/// Returns at most 48 bins from about the 5th percentile to just above the 99th of all, and whether their widths grow.
 fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisType) {
     let (mut low, mut high, mut rows) = (f64::INFINITY, 0.0_f64, u64::MAX);
     for of in all {
@@ -262,7 +262,8 @@ fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisTy
         rows = rows.min(of.count());
         let spread = of.spread();
         let top = of.quantile(PerMille(990)).or(spread.max).unwrap_or(0);
-        let bottom = of.quantile(PerMille(5)).or(spread.min).unwrap_or(0);
+        // A few tiny values must neither stretch the axis nor make it logarithmic.
+        let bottom = of.quantile(PerMille(50)).or(spread.min).unwrap_or(0);
         low = low.min(signed(bottom));
         high = high.max(signed(top).mul_add(1.1, 1.0).min(signed(spread.max.unwrap_or(0)) + 1.0));
     }
@@ -276,7 +277,7 @@ fn edges<'of>(all: impl Iterator<Item = &'of Distribution>) -> (Vec<f64>, AxisTy
         let edge = |step: u64| low * (ratio * to_f64(step) / to_f64(bins)).exp();
         return (steps.map(edge).collect(), AxisType::Log);
     }
-    let low = if low < high / 4.0 { 0.0 } else { low };
+    let low = if low < high / 2.0 { 0.0 } else { low - (high - low) * 0.15 };
     let edge = |step: u64| low + (high - low) * to_f64(step) / to_f64(bins);
     (steps.map(edge).collect(), AxisType::Linear)
 }

@@ -31,7 +31,7 @@ fn about_the_run(summary: &Summary, found: &mut Vec<Warning>) {
     }
     found.extend(manifest.reasons.iter().cloned().map(Warning::Invalid));
     if counts.rows == 0 {
-        found.push(Warning::NoRequests);
+        found.extend((!summary.is_telemetry_only()).then_some(Warning::NoRequests));
         return;
     }
     if manifest.finished && manifest.counts.sent > counts.rows {
@@ -58,6 +58,8 @@ fn about_the_client(summary: &Summary, found: &mut Vec<Warning>) {
     if let (Some(p99_ns), Some(median_ns)) = (late.p99.or(late.max), median)
         && p99_ns > LATE_NS
         && p99_ns.saturating_mul(LATE_SHARE) > median_ns
+        // An INVALID run has told its lateness among its reasons.
+        && manifest.verdict == Verdict::Valid
     {
         found.push(Warning::Late { p99_ns, median_ns });
     }
@@ -262,6 +264,10 @@ mod tests {
         check(&["no_requests"], |run| {
             run.counts = Counts::default();
             run.manifest.counts.sent = 0;
+        });
+        check(&[], |run| {
+            run.counts = Counts::default();
+            run.manifest.options.insert("verb".to_owned(), "sample".into());
         });
         check(&["rows_missing"], |run| run.manifest.counts.sent = 1_001);
         check(&["few_rows"], |run| run.counts.good = 99);

@@ -41,7 +41,7 @@ pub fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; \
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; \
          style-src 'unsafe-inline'; img-src data: blob:\">\n\
          <title>{}</title>\n<style>{STYLE}</style>\n{}\n</head>\n<body>\n<main>\n{body}\
          <footer>Made by reenact {} from the run folder alone.</footer>\n</main>\n</body>\n</html>\n",
@@ -59,12 +59,16 @@ pub fn table(table: &Table) -> String {
     if !table.note.is_empty() {
         let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&table.note));
     }
-    let _ = write!(html, "<div class=\"wide\"><table{words}>\n<thead><tr>");
+    let _ = writeln!(html, "<div class=\"wide\"><table{words}>");
     let class = |column| if table.is_words(column) { " class=\"w\"" } else { "" };
-    for (column, name) in table.head.iter().enumerate() {
-        let _ = write!(html, "<th{}>{}</th>", class(column), escape(name));
+    if table.has_head() {
+        html += "<thead><tr>";
+        for (column, name) in table.head.iter().enumerate() {
+            let _ = write!(html, "<th{}>{}</th>", class(column), escape(name));
+        }
+        html += "</tr></thead>\n";
     }
-    html += "</tr></thead>\n<tbody>\n";
+    html += "<tbody>\n";
     for row in &table.rows {
         html += "<tr>";
         for (column, cell) in row.iter().enumerate() {
@@ -125,11 +129,10 @@ fn head(summary: &Summary) -> String {
     let verdict = tables::verdict(summary);
     let class = if verdict.starts_with("INVALID") { "bad" } else { "good" };
     let targets: Vec<&str> = manifest.targets.iter().map(|target| target.url.as_str()).collect();
-    let trace = if manifest.trace.path.is_empty() { NONE } else { manifest.trace.path.as_str() };
     let facts = [
         ("started", manifest.started.clone()),
         ("lasted", seconds(manifest.duration_s)),
-        ("trace", trace.to_owned()),
+        ("trace", manifest.trace.path.clone()),
         ("targets", targets.join(", ")),
     ];
     let mut html = format!(

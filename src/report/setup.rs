@@ -53,7 +53,7 @@ pub(super) fn host(summary: &Summary) -> Table {
         ("memory, most", most(&host.memory_bytes, bytes)),
     ];
     Table {
-        title: "Sending machine",
+        title: "Machine that ran reenact",
         note: String::new(),
         head: pairs.iter().map(|(name, _)| (*name).to_owned()).collect(),
         rows: vec![pairs.into_iter().map(|(_, value)| value).collect()],
@@ -108,7 +108,7 @@ pub(super) fn facts(summary: &Summary) -> Table {
     Table {
         title: "The run",
         note: String::new(),
-        head: ["What", ""].map(str::to_owned).to_vec(),
+        head: ["", ""].map(str::to_owned).to_vec(),
         rows: rows
             .into_iter()
             .filter(|(_, value)| !value.is_empty())

@@ -271,6 +271,16 @@ pub struct Traffic {
     pub lateness_ns: i64,
 }
 
+// === impl Summary ===
+
+impl Summary {
+    /// Returns whether the run was meant to send nothing: `reenact sample` made it.
+    #[must_use]
+    pub fn is_telemetry_only(&self) -> bool {
+        self.manifest.options.get("verb").and_then(|verb| verb.as_str()) == Some("sample")
+    }
+}
+
 impl Bin for Traffic {
     fn join(&mut self, next: &Self) {
         self.sent += next.sent;

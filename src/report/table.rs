@@ -16,6 +16,12 @@ pub struct Table {
 // === impl Table ===
 
 impl Table {
+    /// Whether any column has a name.
+    #[must_use]
+    pub fn has_head(&self) -> bool {
+        self.head.iter().any(|name| !name.is_empty())
+    }
+
     /// Whether a column holds words, not numbers.
     #[must_use]
     pub fn is_words(&self, column: usize) -> bool {

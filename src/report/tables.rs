@@ -13,8 +13,8 @@ use super::units::{count, ns, percent, seconds, three};
 pub fn verdict(summary: &Summary) -> String {
     let manifest = &summary.manifest;
     match summary.verdict {
-        Verdict::Valid if summary.counts.rows == 0 => {
-            "Telemetry only: no requests were sent.".to_owned()
+        Verdict::Valid if summary.is_telemetry_only() => {
+            "Telemetry only: this run sends no requests.".to_owned()
         }
         Verdict::Valid => "VALID: the run's own checks passed.".to_owned(),
         Verdict::Invalid if !manifest.finished => "INVALID: the run did not finish.".to_owned(),
@@ -22,7 +22,13 @@ pub fn verdict(summary: &Summary) -> String {
             "INVALID: the run gives no reason.".to_owned()
         }
         Verdict::Invalid => {
-            format!("INVALID: {}.", manifest.reasons.join("; ").trim_end_matches('.'))
+            // The reasons stand below in full: here the first sentence of the first.
+            let first = manifest.reasons[0].split(". ").next().unwrap_or_default();
+            let more = match manifest.reasons.len() {
+                1 => String::new(),
+                reasons => format!(" ({} more below)", reasons - 1),
+            };
+            format!("INVALID: {}{more}.", first.trim_end_matches('.'))
         }
     }
 }

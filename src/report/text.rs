@@ -78,7 +78,9 @@ pub fn grid(table: &Table, width: Option<u16>) -> String {
     if let Some(width) = width {
         grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
-    grid.set_header(&table.head);
+    if table.has_head() {
+        grid.set_header(&table.head);
+    }
     for row in &table.rows {
         grid.add_row(row);
     }

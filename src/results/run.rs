@@ -2,7 +2,7 @@
 //!
 //! A Parquet file can't be read before its footer is written, and a run may be killed at any moment. So each table is
 //! written in parts, `requests.00000.parquet`, `requests.00001.parquet`, each closed with its footer after
-//! [`PART_ROWS`] rows or [`PART_NS`] of the run (2 % of the run when that is more, so that a run of a day does not make
+//! [`PART_ROWS`](super::PART_ROWS) rows or [`PART_NS`] of the run (2 % of the run when that is more, so that a run of a day does not make
 //! thousands). [`RunWriter::finish`] joins them into `requests.parquet`. A killed run keeps its closed parts: DuckDB
 //! reads them as `requests.*.parquet`, [`RunReader`] reads either. `run.json` stands from the first moment and says
 //! `"finished": false` until the end.

@@ -13,7 +13,8 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Clock;
-use crate::http::{Client, ClientOptions, Origin};
+use crate::http::tls::{Trust, client_config};
+use crate::http::{Client, ClientOptions, Origin, Scheme};
 use crate::results::rows::{Sample, ServerMetric};
 
 use super::sampler::{Source, Stamp};
@@ -59,6 +60,12 @@ pub(super) fn find(
 ) -> Result<Page, String> {
     let not = |why: String| format!("{url} is not scraped: {why}.");
     let mut origin: Origin = url.parse().map_err(|error| not(format!("{error}")))?;
+    let tls = match (origin.scheme, tls) {
+        (Scheme::Https, None) => {
+            Some(client_config(&Trust::System).map_err(|error| not(format!("{error}")))?)
+        }
+        (_, tls) => tls,
+    };
     let path = std::mem::take(&mut origin.prefix);
     let path = if path.is_empty() { "/metrics".to_owned() } else { path };
     let runtime = Builder::new_current_thread()

@@ -23,7 +23,7 @@ pub struct Options {
     pub nvml_library: Option<PathBuf>,
     /// URLs of metrics pages in Prometheus' text format.
     pub scrape: Vec<String>,
-    /// TLS settings for metrics pages behind `https`.
+    /// TLS settings for metrics pages behind `https`; none for the system's roots.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The folder that `proc` and `sys` are in: `/`.
     pub root: PathBuf,
