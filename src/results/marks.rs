@@ -47,7 +47,17 @@ pub fn put_response(row: &mut Measurement, facts: &ResponseFacts, frames: &[Fram
     row.output_chars = (facts.content_events > 0).then_some(facts.content_chars);
     row.reasoning_chars = (facts.content_events > 0).then_some(facts.reasoning_chars);
     row.output_digest.clone_from(&facts.digest);
+    forgive_early_leave(row, facts);
     put_reported_error(row, facts);
+}
+
+/// Calls complete what a client left after the protocol's own end (`[DONE]`): it had got all there was. Some SDKs close
+/// the connection there, without waiting for the last chunk of the transfer coding. The trace keeps what happened.
+fn forgive_early_leave(row: &mut Measurement, facts: &ResponseFacts) {
+    if facts.ended && row.outcome == outcome_name(Outcome::Cancelled) {
+        outcome_name(Outcome::Complete).clone_into(&mut row.outcome);
+        (row.fault, row.error_kind, row.error) = (None, None, None);
+    }
 }
 
 /// Computes every column that follows from the marks in the row. `frames` are the response's frames, for the mean gap
@@ -229,6 +239,23 @@ mod tests {
             finish_reason: Some("stop".to_owned()),
             ended: true,
             ..ResponseFacts::default()
+        }
+    }
+
+    #[test]
+    fn who_leaves_after_the_end_event_has_got_all_of_it() {
+        let left = Fault {
+            side: FaultSide::Client,
+            kind: FaultKind::Disconnected,
+            text: "the client left".to_owned(),
+        };
+        for (ended, outcome, kind) in
+            [(true, "complete", None), (false, "cancelled", Some("disconnected"))]
+        {
+            let mut row = streamed();
+            put_end(&mut row, Outcome::Cancelled, Some(&left));
+            put_response(&mut row, &ResponseFacts { ended, ..facts() }, &frames());
+            assert_eq!((row.outcome.as_str(), row.error_kind.as_deref()), (outcome, kind));
         }
     }
 

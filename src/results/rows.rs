@@ -86,7 +86,7 @@ table! {
 
         /// Response status.
         pub status: Option<u16>,
-        /// `complete`, `failed` or `cancelled`.
+        /// `complete`, `failed` or `cancelled`. Who leaves after the protocol's own end (`[DONE]`) is complete.
         pub outcome: String,
         /// Whose fault a failure is: `client`, `local` or `server`.
         pub fault: Option<String>,
