@@ -192,3 +192,11 @@ fn level_under(pressure: Pressure, level: i32) -> i32 {
         Pressure::High => level.min(1),
     }
 }
+
+#[cfg(test)]
+impl Sink {
+    /// Goes on in another file, for tests of a disk that refuses.
+    pub(crate) fn replace_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+}

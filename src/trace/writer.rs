@@ -295,3 +295,116 @@ impl From<io::Error> for Refused {
         Self::Io(source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Anchor;
+    use crate::trace::Trace;
+    use crate::trace::record::{DropReason, Gap};
+    use std::fs::OpenOptions;
+
+    fn header() -> Header {
+        Header {
+            trace: [1; 16],
+            segment: 0,
+            anchor: Anchor(0),
+            tick_ns: 1_000,
+            tool: String::new(),
+            listen: String::new(),
+            upstreams: Vec::new(),
+            redacted: Vec::new(),
+            sampled_ppm: 1_000_000,
+        }
+    }
+
+    fn gap(exchanges: u64) -> Event {
+        let (from, until) = (Nanos(1), Nanos(2));
+        let reason = DropReason::QueueFull;
+        Event::Gap(Gap { from, until, reason, exchanges, frames: 0, bytes: 0 })
+    }
+
+    #[test]
+    fn a_full_disk_is_told_once_and_for_ever_and_what_is_there_stays_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.trace");
+        let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+        writer.append(gap(3)).unwrap();
+        writer.flush(Nanos(3)).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let State::Open(segment) = &mut writer.state else { panic!("it is open") };
+        let _file = segment.sink.replace_file(full);
+        writer.append(gap(4)).unwrap();
+        let error = writer.flush(Nanos(5)).unwrap_err();
+        assert!(matches!(error, WriteError::Io { .. }), "{error}");
+        assert!(error.to_string().contains("a.trace.open at byte"), "{error}");
+        let error = writer.append(gap(5)).unwrap_err();
+        assert!(matches!(error, WriteError::Stopped { .. }), "{error}");
+        assert!(error.to_string().contains("No space left"), "{error}");
+        let counters = writer.counters();
+        assert!(writer.finish().is_err());
+        assert!(!path.exists());
+        let trace = Trace::open(&open_path(&path)).unwrap();
+        assert_eq!(trace.health().counters.admitted, 3, "what was flushed");
+        assert_eq!(counters.admitted, 7, "what was counted");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_stays_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.trace");
+        std::fs::write(&path, "precious").unwrap();
+        let error = Writer::create(&path, header(), WriterOptions::default()).unwrap_err();
+        assert!(matches!(error, WriteError::Exists { .. }));
+        std::fs::remove_file(&path).unwrap();
+        let writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert!(writer.finish().unwrap_err().to_string().contains("can't write"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        assert!(open_path(&path).exists(), "the trace stays under its in-progress name");
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_left_out_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.trace");
+        let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+        let fault = crate::trace::record::Fault {
+            side: crate::trace::record::FaultSide::Local,
+            kind: crate::trace::record::FaultKind::Other,
+            text: "x".repeat(9 << 20),
+        };
+        let end = crate::trace::record::End {
+            exchange: crate::trace::record::ExchangeId(1),
+            at: Nanos(1),
+            outcome: crate::trace::record::Outcome::Failed,
+            fault: Some(fault),
+            request: Default::default(),
+            response: Default::default(),
+        };
+        let error = writer.append(Event::End(Box::new(end))).unwrap_err();
+        assert!(matches!(error, WriteError::TooLarge { .. }), "{error}");
+        writer.append(gap(1)).unwrap();
+        assert_eq!(
+            writer.finish().unwrap().counters,
+            Counters { failed: 0, admitted: 1, dropped_queue_full: 1, ..Counters::default() }
+        );
+    }
+
+    #[test]
+    fn a_writer_that_is_behind_compresses_less_and_says_so() {
+        let write = |pressure: Pressure| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.trace");
+            let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+            writer.set_pressure(pressure);
+            for n in 0..2_000 {
+                writer.append(gap(n)).unwrap();
+            }
+            writer.finish().unwrap()
+        };
+        let (calm, hurried) = (write(Pressure::None), write(Pressure::High));
+        assert_eq!(calm.totals.hurried_bytes, 0);
+        assert!(hurried.totals.hurried_bytes > 10_000 && hurried.bytes > calm.bytes);
+    }
+}
