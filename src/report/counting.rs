@@ -17,7 +17,11 @@ impl Counts {
             ("cancelled", _) => &mut self.cancelled,
             _ => &mut self.failed,
         } += 1;
-        let stream = row.stream == Some(true);
+        let recorded = row.recorded_status.filter(|status| *status >= 400);
+        self.errors_as_recorded += u64::from(
+            row.outcome == "complete" && !good && recorded.is_some() && recorded == row.status,
+        );
+        let stream = streamed(row);
         self.streams += u64::from(stream);
         self.retried += u64::from(row.retries > 0);
         self.connected += u64::from(row.connection_reused == Some(false));

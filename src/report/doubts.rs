@@ -40,7 +40,7 @@ fn about_the_run(summary: &Summary, found: &mut Vec<Warning>) {
     if counts.good < ENOUGH_ROWS {
         found.push(Warning::FewRows { good: counts.good });
     }
-    let bad = counts.errors + counts.failed;
+    let bad = (counts.errors + counts.failed).saturating_sub(counts.errors_as_recorded);
     if bad > 0 {
         let commonest = summary.errors.iter().max_by_key(|(_, errors)| errors.count);
         let commonest = commonest.map(|(key, _)| key.to_string()).unwrap_or_default();
@@ -55,7 +55,7 @@ fn about_the_client(summary: &Summary, found: &mut Vec<Warning>) {
     let (manifest, host, late) = (&summary.manifest, &summary.host, &summary.latencies.lateness);
     let latency = &summary.latencies;
     let median = latency.ttft.p50.or(latency.e2e.p50).or(latency.e2e.max);
-    if let (Some(p99_ns), Some(median_ns)) = (late.p99.or(late.max), median)
+    if let (Some(p99_ns), Some(median_ns)) = (late.p99, median)
         && p99_ns > LATE_NS
         && p99_ns.saturating_mul(LATE_SHARE) > median_ns
         // An INVALID run has told its lateness among its reasons.
@@ -272,6 +272,7 @@ mod tests {
         check(&["rows_missing"], |run| run.manifest.counts.sent = 1_001);
         check(&["few_rows"], |run| run.counts.good = 99);
         check(&["trace_incomplete"], |run| run.manifest.trace.path = "t.trace".to_owned());
+        check(&[], |run| (run.counts.errors, run.counts.errors_as_recorded) = (3, 3));
         check(&["failures"], |run| {
             run.counts.failed = 3;
             let key = ErrorKey { kind: "http".to_owned(), status: Some(503) };

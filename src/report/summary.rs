@@ -58,6 +58,8 @@ pub struct Counts {
     pub good: u64,
     /// Complete, but with a status of 400 or more, an error inside a 200, or a stream that was cut.
     pub errors: u64,
+    /// Of these, with the status that was recorded: the same error, re-enacted.
+    pub errors_as_recorded: u64,
     /// Failed.
     pub failed: u64,
     /// Cancelled, as recorded or by an interrupt.

@@ -57,8 +57,7 @@ pub fn markdown_table(table: &Table) -> String {
         format!("| {} |\n", cells.join(" | "))
     };
     text.push(line(&table.head));
-    let rule =
-        |column: usize| if column == 0 || table.head.len() == 2 { " --- |" } else { " ---: |" };
+    let rule = |column: usize| if table.is_words(column) { " --- |" } else { " ---: |" };
     let rules: String = (0..table.head.len()).map(rule).collect();
     text.push(format!("|{rules}\n"));
     for row in &table.rows {

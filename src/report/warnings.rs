@@ -62,14 +62,14 @@ pub enum Warning {
         /// Good rows.
         good: u64,
     },
-    /// Requests did not succeed.
+    /// Requests did not succeed that did when they were recorded.
     #[error(
-        "{} of {} requests ({}) failed or were answered with an error, most of them `{commonest}`. Latencies are \
+        "{} of {} requests ({}) failed or were answered with an error that was not recorded, most of them `{commonest}`. Latencies are \
          taken over the others, which a server that sheds load answers faster. See the table of errors.",
         count(*.bad), count(*.rows), percent(*.bad, *.rows)
     )]
     Failures {
-        /// Failed, or complete with an error.
+        /// Failed, or complete with an error that is not the recorded one.
         bad: u64,
         /// All rows.
         rows: u64,
@@ -83,7 +83,7 @@ pub enum Warning {
         ns(*.p99_ns), ns(*.median_ns)
     )]
     Late {
-        /// 99th percentile (or the largest of few), nanoseconds.
+        /// 99th percentile, nanoseconds.
         p99_ns: i64,
         /// Median time to first token (or end to end), nanoseconds.
         median_ns: i64,
@@ -138,7 +138,7 @@ pub enum Warning {
     /// Output tokens were estimated.
     #[error(
         "The output tokens of {} of {} requests were counted in frames, since the server reported no usage: an \
-         estimate. Ask for usage with --set stream_options.include_usage=true.",
+         estimate. Ask for usage with `--set stream_options.include_usage=true`.",
         count(*.estimated), count(*.rows)
     )]
     EstimatedTokens {
