@@ -223,7 +223,7 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
     manifest.counts.planned = totals.releases;
     manifest.lateness = summary.lateness();
     for target in &mut manifest.targets {
-        target.server = summary.servers.get(&target.url).cloned();
+        target.server = summary.targets.get(&target.url).and_then(|tally| tally.server.clone());
     }
     let evidence = Evidence {
         planned: totals.releases,

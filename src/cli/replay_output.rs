@@ -21,7 +21,7 @@ use crate::replay::progress::{Progress, Snapshot};
 use crate::replay::quantile::Histogram;
 use crate::replay::rewrite::Rewrite;
 use crate::replay::run::Ran;
-use crate::replay::summary::Summary;
+use crate::replay::summary::{Summary, Tally};
 use crate::replay::survey::LeftOut;
 use crate::results::manifest::{Manifest, Verdict};
 use crate::trace::Health;
@@ -175,6 +175,9 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
     for (kind, n) in &summary.errors {
         line(&format!("  {n} {kind}"));
     }
+    for (url, tally) in summary.targets.iter().filter(|(_, tally)| tally.failed > 0) {
+        line(&failing(url, tally));
+    }
     line(&format!(
         "{:<28}{:>10}{:>10}{:>10}{:>10}{:>10}",
         "milliseconds", "p50", "p90", "p99", "max", "rows"
@@ -204,6 +207,15 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
     }
     line(&format!("run {} in {}", manifest.run, folder.display()));
     text
+}
+
+/// Says that a target failed, and since when it has been silent.
+fn failing(url: &str, tally: &Tally) -> String {
+    let last = match tally.answered_ns.and_then(|at| u64::try_from(at).ok()) {
+        Some(at) => format!("answered last {:.3} s into the run", Nanos(at).as_secs_f64()),
+        None => "never answered".to_owned(),
+    };
+    format!("  {url} failed {} of {} requests; it {last}", tally.failed, tally.sent)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for display: 2^53 ns are 104 days")]

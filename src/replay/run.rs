@@ -77,6 +77,9 @@ pub struct Stop {
     budget: Arc<Budget>,
 }
 
+/// Closes a budget when its pacer ends, be it by a panic: nobody is to wait for room that nobody frees.
+struct Closing(Arc<Budget>);
+
 /// Why a run could not begin, or broke.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFailure {
@@ -184,13 +187,11 @@ pub fn run(
     let (budget, counters) = (Arc::clone(&stop.budget), Arc::clone(progress));
     let pacing = spawn("reenact-pacer", move || {
         priority::raise();
-        let paced = pacer.run(&releases, |bytes| {
+        let budget = Closing(budget);
+        pacer.run(&releases, |bytes| {
             counters.released();
-            budget.free(bytes);
-        });
-        // What was armed and never released is dropped with the queue, and nobody waits for its room any more.
-        budget.close();
-        paced
+            budget.0.free(bytes);
+        })
     })?;
     let plan = setup.plan;
     let feeding = spawn("reenact-feeder", move || feeder.run(plan.releases()))?;
@@ -248,6 +249,14 @@ struct Wait {
     waited_ns: u64,
     /// Times it was put on a CPU.
     slices: u64,
+}
+
+// === impl Closing ===
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 // === impl Wait ===

@@ -24,12 +24,12 @@ pub struct Summary {
     pub e2e: Histogram,
     /// Time per output token after the first.
     pub tpot: Histogram,
-    /// Exchanges that got a response head.
+    /// Exchanges that got a response head, or that were cancelled before one.
     pub answered: u64,
     /// Rows by kind of error.
     pub errors: BTreeMap<String, u64>,
-    /// `Server` field of the first response of each target that sends one, by base URL.
-    pub servers: BTreeMap<String, String>,
+    /// Each target by its base URL.
+    pub targets: BTreeMap<String, Tally>,
     /// Output tokens, where they are known.
     pub output_tokens: u64,
     /// Exchanges for which a connection had to be opened when they were due.
@@ -42,14 +42,31 @@ pub struct Summary {
     pub different: u64,
 }
 
+/// What became of the exchanges that one target got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Exchanges sent, or tried.
+    pub sent: u64,
+    /// Of these, failed.
+    pub failed: u64,
+    /// When it answered last: a response head was read, nanoseconds since the run's start.
+    pub answered_ns: Option<i64>,
+    /// `Server` field of its first response that has one.
+    pub server: Option<String>,
+}
+
 // === impl Summary ===
 
 impl Summary {
     /// Takes a row into account.
     pub fn add(&mut self, row: &Measurement) {
+        let tally = self.targets.entry(row.target.clone()).or_default();
+        tally.sent += 1;
+        tally.failed += u64::from(row.outcome == "failed");
+        tally.answered_ns = tally.answered_ns.max(row.headers_ns);
         let counts = &mut self.counts;
         counts.sent += 1;
-        self.answered += u64::from(row.status.is_some());
+        self.answered += u64::from(row.status.is_some() || row.outcome == "cancelled");
         match row.outcome.as_str() {
             "complete" => counts.complete += 1,
             "cancelled" => counts.cancelled += 1,
@@ -81,10 +98,10 @@ impl Summary {
     /// Takes down what a target calls itself.
     pub fn add_server(&mut self, target: &str, headers: &HeaderMap) {
         if let Some(server) = headers.get(SERVER)
-            && !self.servers.contains_key(target)
+            && let Some(tally) = self.targets.get_mut(target)
+            && tally.server.is_none()
         {
-            let server = String::from_utf8_lossy(server.as_bytes()).into_owned();
-            self.servers.insert(target.to_owned(), server);
+            tally.server = Some(String::from_utf8_lossy(server.as_bytes()).into_owned());
         }
     }
 

@@ -308,6 +308,24 @@ fn outputs_are_compared_with_the_recorded_ones() {
 }
 
 #[test]
+fn a_target_that_dies_in_mid_run_is_said_and_the_run_goes_on() {
+    let recorded: Vec<Recorded> = (0..6).map(|n| Recorded::chat(n * 100, BODY)).collect();
+    let scene = Scene::new(&recorded);
+    let living = Upstream::answering(OK);
+    let mortal = format!("http://{}", serve_until_the_first_request());
+    let targets = format!("{mortal},{}", living.url());
+    let output = scene.replay(&targets, "run", &[]);
+    let outcomes: Vec<String> =
+        rows(&scene.out("run")).0.into_iter().map(|row| row.outcome).collect();
+    assert_eq!(
+        outcomes.iter().skip(1).step_by(2).filter(|outcome| *outcome == "complete").count(),
+        3
+    );
+    assert!(outcomes.contains(&"failed".to_owned()), "{outcomes:?}");
+    assert!(text(&output).contains(&format!("{mortal} failed ")), "{}", text(&output));
+}
+
+#[test]
 fn a_probe_asks_targets_for_their_versions_and_the_server_field_is_kept() {
     let scene = Scene::chats(1);
     let server = Upstream::start(|mut peer| {
@@ -344,6 +362,38 @@ fn a_run_folder_that_goes_away_is_an_error_and_ends_the_run() {
     let output = scene.replay(&server.url(), "run", &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains(&out.display().to_string()), "{}", text(&output));
+}
+
+/// Serves until the first request has its answer, and is gone then with all its connections.
+fn serve_until_the_first_request() -> SocketAddr {
+    let (address, bound) = channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            address.send(listener.local_addr().unwrap()).unwrap();
+            let asked = Arc::new(tokio::sync::Notify::new());
+            let ask = Arc::clone(&asked);
+            let make = move |_accepted| {
+                let ask = Arc::clone(&ask);
+                service_fn(move |_request: Request<Incoming>| {
+                    ask.notify_one();
+                    let answer = Response::new(Full::new(Bytes::from_static(b"{}")));
+                    std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+                })
+            };
+            let shutdown = async move { asked.notified().await };
+            server::run(
+                listener,
+                ServerOptions::default(),
+                make,
+                shutdown,
+                Duration::from_millis(50),
+            )
+            .await;
+        });
+    });
+    bound.recv().unwrap()
 }
 
 /// Serves TLS with a certificate of its own; returns the address.
