@@ -49,6 +49,8 @@ pub(super) fn histograms(summary: &Summary) -> Vec<Chart> {
         ("Time per output token", "tpot", &plots.tpot, None),
         ("End to end", "e2e", &plots.e2e, Some(&plots.recorded_e2e)),
     ];
+    // Traffic as it was recorded has no due times.
+    let name = if plots.lateness.count() > 0 { "replayed" } else { "measured" };
     figures
         .into_iter()
         .filter(|(_, _, replayed, _)| replayed.count() > 1)
@@ -57,7 +59,7 @@ pub(super) fn histograms(summary: &Summary) -> Vec<Chart> {
             let named = recorded
                 .map(|recorded| ("recorded".to_owned(), recorded))
                 .into_iter()
-                .chain([("replayed".to_owned(), replayed)])
+                .chain([(name.to_owned(), replayed)])
                 .collect::<Vec<_>>();
             histogram(title, id, &named)
         })

@@ -123,9 +123,9 @@ pub(super) fn streamed(row: &Measurement) -> bool {
     row.stream == Some(true)
 }
 
-/// Operation and model as sent, or the path where there is no model.
+/// Operation and model (as sent, else as recorded), or the path where there is no model.
 pub(super) fn what(row: &Measurement) -> String {
-    match &row.model_sent {
+    match row.model_sent.as_ref().or(row.model_recorded.as_ref()) {
         Some(model) => format!("{} {model}", row.operation),
         None => format!("{} {}", row.method, row.path),
     }

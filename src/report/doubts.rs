@@ -91,7 +91,7 @@ fn about_the_client(summary: &Summary, found: &mut Vec<Warning>) {
     ) {
         found.push(Warning::ClockSource(source.to_owned()));
     }
-    if host.readings == 0 {
+    if host.readings == 0 && !summary.is_recording() {
         found.push(Warning::NoHost);
     }
 }
@@ -159,7 +159,7 @@ fn about_the_recording(summary: &Summary, found: &mut Vec<Warning>) {
 
 #[expect(clippy::cast_precision_loss, reason = "shares")]
 fn about_the_gpus(summary: &Summary, found: &mut Vec<Warning>) {
-    if summary.gpus.is_empty() {
+    if summary.gpus.is_empty() && !summary.is_recording() {
         found.push(Warning::NoGpu);
     }
     for (gpu, used) in &summary.gpus {
@@ -215,7 +215,7 @@ mod tests {
         summary.manifest.finished = true;
         summary.manifest.verdict = Verdict::Valid;
         summary.manifest.duration_s = 60.0;
-        summary.manifest.counts.sent = 1_000;
+        (summary.manifest.counts.planned, summary.manifest.counts.sent) = (1_000, 1_000);
         summary.manifest.clock_source = "tsc".to_owned();
         summary.latencies.ttft = Spread { p50: Some(50_000_000), ..Spread::default() };
         summary.latencies.lateness = Spread { p99: Some(500_000), ..Spread::default() };
@@ -293,6 +293,10 @@ mod tests {
         check(&["governor"], |run| run.manifest.host.governor = Some("powersave".to_owned()));
         check(&["clock_source"], |run| run.manifest.clock_source = "hpet".to_owned());
         check(&["no_host"], |run| run.host.readings = 0);
+        check(&[], |run| {
+            run.manifest.counts = crate::results::manifest::Counts::default();
+            run.host.readings = 0;
+        });
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(super) fn host(summary: &Summary) -> Table {
 pub(super) fn facts(summary: &Summary) -> Table {
     let manifest = &summary.manifest;
     let machine = &manifest.host;
+    let memory = bytes(to_f64(machine.memory_bytes));
+    let hardware = format!("{} ({} CPUs, {memory}), {}", machine.cpu, machine.cpus, machine.kernel);
     let mut rows: Vec<(String, String)> = [
         ("Run", manifest.run.clone()),
         ("Started", manifest.started.clone()),
@@ -72,16 +74,7 @@ pub(super) fn facts(summary: &Summary) -> Table {
         ("Trace digest", manifest.trace.digest.clone()),
         ("Sent digest", manifest.sent_digest.clone()),
         ("Tool", manifest.tool.clone()),
-        (
-            "Machine",
-            format!(
-                "{} ({} CPUs, {}), {}",
-                machine.cpu,
-                machine.cpus,
-                bytes(to_f64(machine.memory_bytes)),
-                machine.kernel
-            ),
-        ),
+        ("Machine", if machine.cpus > 0 { hardware } else { String::new() }),
         ("Clock source", manifest.clock_source.clone()),
         ("CPU governor", machine.governor.clone().unwrap_or_default()),
     ]

@@ -281,6 +281,14 @@ impl Summary {
     pub fn is_telemetry_only(&self) -> bool {
         self.manifest.options.get("verb").and_then(|verb| verb.as_str()) == Some("sample")
     }
+
+    /// Returns whether it is recorded traffic: rows, but no plan that they were sent by.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.counts.rows > 0
+            && self.manifest.counts.planned == 0
+            && self.latencies.lateness.rows == 0
+    }
 }
 
 impl Bin for Traffic {

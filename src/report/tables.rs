@@ -13,6 +13,9 @@ use super::units::{count, ns, percent, seconds, three};
 pub fn verdict(summary: &Summary) -> String {
     let manifest = &summary.manifest;
     match summary.verdict {
+        Verdict::Valid if summary.is_recording() => {
+            "Recorded traffic: its times are the proxy's.".to_owned()
+        }
         Verdict::Valid if summary.is_telemetry_only() => {
             "Telemetry only: this run sends no requests.".to_owned()
         }

@@ -131,17 +131,17 @@ table! {
         /// Bytes of media in the request, base64 decoded.
         pub media_bytes: u64,
 
-        /// Time to first token from sent.
+        /// Time to first token from sent: `first_token_ns` - `sent_ns`.
         pub ttft_ns: Option<i64>,
-        /// Time to first token from due.
+        /// Time to first token from due: `first_token_ns` - `due_ns`.
         pub ttft_due_ns: Option<i64>,
-        /// Mean gap between content frames.
+        /// Mean gap between content frames: (`last_token_ns` - `first_token_ns`) / (frames with content - 1).
         pub itl_mean_ns: Option<i64>,
-        /// Time per output token after the first.
+        /// Time per output token after the first: (`last_token_ns` - `first_token_ns`) / (`output_tokens` - 1).
         pub tpot_ns: Option<i64>,
-        /// End to end from sent.
+        /// End to end from sent: `end_ns` - `sent_ns`.
         pub e2e_ns: Option<i64>,
-        /// End to end from due.
+        /// End to end from due: `end_ns` - `due_ns`.
         pub e2e_due_ns: Option<i64>,
 
         /// Recorded twin: when the request arrived, since the trace's start.

@@ -337,7 +337,9 @@ fn the_schema_is_printed() {
     let output = report(&["--schema"]);
     assert!(output.status.success());
     assert!(
-        stdout(&output).contains("| ttft_ns | BIGINT | Time to first token from sent. |"),
+        stdout(&output).contains(
+            "| ttft_ns | BIGINT | Time to first token from sent: `first_token_ns` - `sent_ns`. |"
+        ),
         "{}",
         stdout(&output)
     );
