@@ -464,3 +464,93 @@ impl Shape {
         Ok(shared)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Puts the frames of runs together as a reader does.
+    fn unfolded(runs: &[Run], previous: &mut BTreeMap<Key, Bytes>) -> Vec<(Key, Stamp, Bytes)> {
+        let mut frames = Vec::new();
+        for run in runs {
+            let key = (run.exchange, run.side);
+            for (idx, stamp) in run.frames.iter().enumerate() {
+                let data = match &run.place {
+                    Place::Inline { shared, middles } => {
+                        let before = previous.entry(key).or_default();
+                        *before = unfold(before, shared[idx], &middles[idx]).unwrap();
+                        before.clone()
+                    }
+                    Place::Pieces(_) => Bytes::new(),
+                };
+                frames.push((key, *stamp, data));
+            }
+        }
+        frames
+    }
+
+    fn frame() -> impl Strategy<Value = (u64, bool, Stamp, Vec<u8>)> {
+        let data = prop_oneof![
+            "data: [a-c]{0,4} end".prop_map(String::into_bytes),
+            "(ab){0,9}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..40),
+        ];
+        (0..4_u64, any::<bool>(), any::<(u64, u64)>(), data).prop_map(
+            |(exchange, response, (at, lag), data)| {
+                (exchange, response, Stamp { len: data.len() as u64, at, lag }, data)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn frames_read_back_over_blocks(
+            blocks in prop::collection::vec(prop::collection::vec(frame(), 0..12), 1..5)
+        ) {
+            let (mut columns, mut shapes) = (FrameColumns::default(), Shapes::default());
+            let mut previous = BTreeMap::new();
+            for block in blocks {
+                let mut written = Vec::new();
+                for (exchange, response, stamp, data) in block {
+                    let side = if response { Side::Response } else { Side::Request };
+                    let key = (ExchangeId(exchange), side);
+                    columns.push_inline(key, stamp, &data);
+                    written.push((key, stamp, Bytes::from(data)));
+                }
+                written.sort_by_key(|frame| frame.0);
+                let mut out = Vec::new();
+                columns.encode(&mut out);
+                let runs = decode_frames(out.into(), &mut shapes).unwrap();
+                prop_assert_eq!(unfolded(&runs, &mut previous), written);
+            }
+        }
+
+        #[test]
+        fn bytes_that_no_writer_made_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut shapes = Shapes::default();
+            if let Ok(runs) = decode_frames(bytes.into(), &mut shapes) {
+                unfolded(&runs, &mut BTreeMap::new());
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(
+            frames in prop::collection::vec(frame(), 1..12),
+            at in any::<prop::sample::Index>(),
+            to in any::<u8>(),
+        ) {
+            let mut columns = FrameColumns::default();
+            for (exchange, _, stamp, data) in frames {
+                columns.push_inline((ExchangeId(exchange), Side::Response), stamp, &data);
+            }
+            let mut out = Vec::new();
+            columns.encode(&mut out);
+            let at = at.index(out.len());
+            out[at] = to;
+            if let Ok(runs) = decode_frames(out.into(), &mut Shapes::default()) {
+                unfolded(&runs, &mut BTreeMap::new());
+            }
+        }
+    }
+}

@@ -415,3 +415,85 @@ impl Decoder {
         self.offset += len_u64(len);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::block::put_record;
+    use crate::trace::compress::{Compressor, Then};
+    use proptest::prelude::*;
+
+    /// Returns a segment of one block with these records, all checksums right.
+    fn sealed(records: &[(u8, Vec<u8>)]) -> Vec<u8> {
+        let mut raw = Vec::new();
+        let start = Start { ordinal: 0, offset: 8, first_blob: 0 };
+        put_record(&mut raw, opcode::START, &start.encode());
+        for (code, payload) in records {
+            put_record(&mut raw, *code, payload);
+        }
+        let mut compressor = Compressor::new().unwrap();
+        compressor.begin(1, 20).unwrap();
+        let payload = compressor.block(&raw, Then::GoOn).unwrap();
+        let raw = u32::try_from(raw.len()).unwrap();
+        let header = BlockHeader::seal(&payload, raw, true, 0).unwrap();
+        [&magic(VERSION)[..], &header.to_bytes(), &payload].concat()
+    }
+
+    /// Decodes to the end, in parts of `step` bytes, and returns what was said.
+    fn decode(bytes: &[u8], step: usize) -> Vec<String> {
+        let mut decoder = Decoder::new().unwrap();
+        let mut parts = bytes.chunks(step);
+        let mut at_end = false;
+        let mut said = Vec::new();
+        loop {
+            match decoder.next(at_end) {
+                Ok(Step::More) if at_end => return said,
+                Ok(Step::More) => match parts.next() {
+                    Some(part) => decoder.push(part),
+                    None => at_end = true,
+                },
+                Ok(Step::Block(batch)) => said.push(format!("{} events", batch.events.len())),
+                Ok(Step::Loss(loss)) => said.push(loss.to_string()),
+                Err(why) => {
+                    said.push(why.to_string());
+                    return said;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_block_claims_to_hold_is_not_believed() {
+        for code in [opcode::BLOBS, opcode::FRAMES, opcode::INDEX, opcode::MAP] {
+            let huge = vec![0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1];
+            let said = decode(&sealed(&[(code, huge)]), 64);
+            assert!(said.len() == 1 && said[0].contains("can't be read"), "{code}: {said:?}");
+        }
+        let mut bytes = sealed(&[]);
+        bytes[8 + 8..8 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(decode(&bytes, 64)[0].contains("longer than the limit"));
+    }
+
+    proptest! {
+        #[test]
+        fn records_that_no_writer_made_never_panic(
+            records in prop::collection::vec(
+                (0..0x50_u8, prop::collection::vec(any::<u8>(), 0..60)), 0..6),
+        ) {
+            decode(&sealed(&records), 64);
+        }
+
+        #[test]
+        fn bytes_after_the_magic_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            decode(&[&magic(VERSION)[..], &bytes].concat(), 64);
+            decode(&bytes, 64);
+        }
+
+        #[test]
+        fn how_the_bytes_come_changes_nothing(step in 1..200_usize, cut in 0..4_usize) {
+            let mut bytes = sealed(&[(0x77, vec![1; 300]), (opcode::COUNTERS, vec![0; 8])]);
+            bytes.truncate(bytes.len() - cut);
+            prop_assert_eq!(decode(&bytes, step), decode(&bytes, usize::MAX));
+        }
+    }
+}
