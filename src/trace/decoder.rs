@@ -3,22 +3,21 @@
 //! The decoder is handed the file's bytes in order ([`Decoder::push`]) and asked for the next [`Step`]. Where a block is
 //! damaged it looks for the next one that begins a zstd frame and says which bytes were lost.
 
-use std::fmt;
-
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 
+use crate::trace::batch::{Batch, Loss};
 use crate::trace::block::Start;
 use crate::trace::codec::{decode_counters, decode_event, decode_header};
-use crate::trace::columns::{Run, Shapes, decode_frames};
 use crate::trace::compress::Decompressor;
 use crate::trace::format::{
     BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, FormatVersion, MAGIC, MAGIC_LEN, MARKER, TAIL_LEN,
     VERSION, VersionMismatch, magic, opcode,
 };
-use crate::trace::index::{Chapter, Footer, Place, decode_chapters, decode_footer, decode_places};
-use crate::trace::pieces::{Blob, Pieces, decode_blobs};
-use crate::trace::record::{Counters, Event, Header};
+use crate::trace::index::{decode_chapters, decode_footer, decode_places};
+use crate::trace::pieces::{Pieces, decode_blobs};
+use crate::trace::record::Event;
+use crate::trace::unfold::{Shapes, decode_frames};
 use crate::trace::wire::{Cursor, Malformed, len_u64, to_len};
 
 /// Decodes one segment.
@@ -66,46 +65,6 @@ pub(crate) enum Step {
     Loss(Loss),
 }
 
-/// Bytes of a trace that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Loss {
-    /// The segment's number among the files of the trace, from 0.
-    pub segment: usize,
-    /// File offset of the first byte.
-    pub from: u64,
-    /// File offset after the last.
-    pub until: u64,
-    /// What is wrong there.
-    pub what: String,
-}
-
-/// The records of a block.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// File offset of the block.
-    pub(crate) offset: u64,
-    /// Number of its zstd frame.
-    pub(crate) ordinal: u32,
-    /// Bytes before compression.
-    pub(crate) raw: u64,
-    /// Present when it begins a zstd frame.
-    pub(crate) start: Option<Start>,
-    pub(crate) header: Option<(FormatVersion, Header)>,
-    /// Events other than frames.
-    pub(crate) events: Vec<Event>,
-    /// Number of the first blob.
-    pub(crate) first_blob: u64,
-    pub(crate) blobs: Vec<Blob>,
-    pub(crate) pieces: Vec<Pieces>,
-    pub(crate) runs: Vec<Run>,
-    pub(crate) counters: Option<Counters>,
-    pub(crate) places: Vec<Place>,
-    pub(crate) chapters: Vec<Chapter>,
-    pub(crate) footer: Option<Footer>,
-    /// Records of opcodes that this program does not know.
-    pub(crate) unknown: u64,
-}
-
 /// Why a file is no trace that this program reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotReadable {
@@ -119,22 +78,6 @@ pub(crate) enum NotReadable {
     TextMode,
     #[error(transparent)]
     Version(#[from] VersionMismatch),
-}
-
-// === impl Loss ===
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment, from, until, what } = self;
-        if segment > &0 {
-            write!(f, "segment {segment}: ")?;
-        }
-        if until > from {
-            write!(f, "bytes {from} to {until} ({}) can't be read: {what}", until - from)
-        } else {
-            write!(f, "at byte {from}: {what}")
-        }
-    }
 }
 
 // === impl Decoder ===

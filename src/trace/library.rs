@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::trace::assemble::{BlobSource, Part, parts};
-use crate::trace::decoder::{Decoder, Loss, Step};
+use crate::trace::assemble::{Part, parts};
+use crate::trace::batch::Loss;
+use crate::trace::decoder::{Decoder, Step};
 use crate::trace::open::SegmentInfo;
 use crate::trace::pieces::Blob;
 use crate::trace::reader::TraceError;
 use crate::trace::record::ExchangeId;
+use crate::trace::resolve::BlobSource;
 use crate::trace::wire::len_u64;
 
 /// The segments of a trace, by zstd frame and by blob.

@@ -10,6 +10,7 @@
 #![doc = include_str!("FORMAT.md")]
 
 mod assemble;
+mod batch;
 mod blobs;
 mod block;
 mod codec;
@@ -22,25 +23,29 @@ mod golden;
 mod index;
 mod library;
 mod open;
+mod payloads;
 mod pieces;
 mod reader;
 pub mod record;
 mod recover;
 pub mod redact;
+mod resolve;
 mod scan;
 mod segment;
 mod sink;
 mod split;
+mod unfold;
 mod verify;
 mod wire;
 mod writer;
 
-pub use assemble::{Assembler, Exchange, Missing};
-pub use decoder::Loss;
+pub use assemble::{Assembler, Exchange};
+pub use batch::Loss;
 pub use format::{FormatVersion, VersionMismatch};
 pub use index::Totals;
 pub use reader::{Entry, Health, Trace, TraceError};
 pub use recover::{RecoverError, Recovered, recover};
+pub use resolve::Missing;
 pub use scan::Scan;
 pub use verify::{Finding, FindingKind, MAX_FINDINGS, Verification, verify};
 pub use writer::{

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::assemble::{Part, parts};
-use crate::trace::decoder::{Batch, Decoder, Loss, NotReadable, Step};
+use crate::trace::batch::{Batch, Loss};
+use crate::trace::decoder::{Decoder, NotReadable, Step};
 use crate::trace::format::{END_MAGIC, FormatVersion, TAIL_LEN, VERSION};
 use crate::trace::index::{Chapter, Place, Totals};
 use crate::trace::reader::TraceError;

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::Nanos;
-use crate::trace::assemble::{Assembler, Exchange, Part, Resolver, RunCursor};
-use crate::trace::decoder::Loss;
+use crate::trace::assemble::{Assembler, Exchange, Part};
+use crate::trace::batch::Loss;
 use crate::trace::format::{FormatVersion, VERSION};
 use crate::trace::index::Totals;
 use crate::trace::library::{Library, Shelf};
 use crate::trace::open::SegmentInfo;
 use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Outcome};
+use crate::trace::resolve::{Resolver, RunCursor};
 use crate::trace::scan::Scan;
 
 /// An opened trace.
@@ -204,7 +205,13 @@ impl Trace {
                 Extent::Whole => place.last,
             };
             let mut resolver = Resolver::new(info.header.tick_ns, false);
-            for ordinal in place.first..=until {
+            let from = info.chapters.partition_point(|(ordinal, _)| *ordinal < place.first);
+            let ordinals: Vec<u32> = info.chapters[from..]
+                .iter()
+                .map(|(ordinal, _)| *ordinal)
+                .take_while(|ordinal| *ordinal <= until)
+                .collect();
+            for ordinal in ordinals {
                 let chapter = self.library.chapter(segment, ordinal)?;
                 for part in chapter.exchanges.get(&id).into_iter().flatten() {
                     if extent == Extent::Request && !part.is_request() {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::clock::Nanos;
-use crate::trace::decoder::Loss;
+use crate::trace::batch::Loss;
 use crate::trace::reader::{Trace, TraceError};
 use crate::trace::record::{
     Counters, DropReason, End, Event, ExchangeId, Gap, Header, Passed, Side,

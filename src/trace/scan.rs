@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use crate::trace::assemble::{Missing, Part, Resolver, RunCursor, parts};
-use crate::trace::decoder::{Batch, Decoder, Loss, Step};
+use crate::trace::assemble::{Part, parts};
+use crate::trace::batch::{Batch, Loss};
+use crate::trace::decoder::{Decoder, Step};
 use crate::trace::library::{Library, Shelf};
 use crate::trace::open::SegmentInfo;
 use crate::trace::reader::TraceError;
 use crate::trace::record::{Counters, Event};
+use crate::trace::resolve::{Missing, Resolver, RunCursor};
 
 /// Iterates over every event of a trace.
 ///

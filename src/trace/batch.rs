@@ -1,0 +1,66 @@
+//! What a decoder hands out: the records of a block, or the bytes that were lost.
+
+use std::fmt;
+
+use crate::trace::block::Start;
+use crate::trace::columns::Run;
+use crate::trace::format::FormatVersion;
+use crate::trace::index::{Chapter, Footer, Place};
+use crate::trace::pieces::{Blob, Pieces};
+use crate::trace::record::{Counters, Event, Header};
+
+/// Bytes of a trace that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Loss {
+    /// The segment's number among the files of the trace, from 0.
+    pub segment: usize,
+    /// File offset of the first byte.
+    pub from: u64,
+    /// File offset after the last.
+    pub until: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// The records of a block.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// File offset of the block.
+    pub(crate) offset: u64,
+    /// Number of its zstd frame.
+    pub(crate) ordinal: u32,
+    /// Bytes before compression.
+    pub(crate) raw: u64,
+    /// Present when it begins a zstd frame.
+    pub(crate) start: Option<Start>,
+    pub(crate) header: Option<(FormatVersion, Header)>,
+    /// Events other than frames.
+    pub(crate) events: Vec<Event>,
+    /// Number of the first blob.
+    pub(crate) first_blob: u64,
+    pub(crate) blobs: Vec<Blob>,
+    pub(crate) pieces: Vec<Pieces>,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) counters: Option<Counters>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) chapters: Vec<Chapter>,
+    pub(crate) footer: Option<Footer>,
+    /// Records of opcodes that this program does not know.
+    pub(crate) unknown: u64,
+}
+
+// === impl Loss ===
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, from, until, what } = self;
+        if segment > &0 {
+            write!(f, "segment {segment}: ")?;
+        }
+        if until > from {
+            write!(f, "bytes {from} to {until} ({}) can't be read: {what}", until - from)
+        } else {
+            write!(f, "at byte {from}: {what}")
+        }
+    }
+}

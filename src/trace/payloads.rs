@@ -1,0 +1,357 @@
+//! The layouts of the payloads that `codec.rs` encodes: fields in the order of the file.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::clock::Nanos;
+use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
+use crate::trace::record::{
+    DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Passed,
+    RequestHead, ResponseHead, Trailers, Version,
+};
+use crate::trace::wire::Malformed;
+
+/// Header fields in order, a name for each value.
+type Fields = Vec<(String, Vec<u8>)>;
+
+#[derive(Encode, Decode)]
+pub(super) struct WireHeader {
+    pub(super) minor: u16,
+    pub(super) header: Header,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireRequest {
+    exchange: u64,
+    at: u64,
+    connection: u64,
+    version: u8,
+    method: String,
+    target: String,
+    authority: Option<String>,
+    fields: Fields,
+    upstream: u32,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireLink {
+    exchange: u64,
+    at: u64,
+    connection: u64,
+    reused: bool,
+    version: u8,
+    connect_ns: u64,
+    tls_ns: u64,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireInterim {
+    exchange: u64,
+    at: u64,
+    status: u16,
+    fields: Fields,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireResponse {
+    exchange: u64,
+    at: u64,
+    version: u8,
+    status: u16,
+    reason: Option<String>,
+    fields: Fields,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireTrailers {
+    exchange: u64,
+    side: u8,
+    at: u64,
+    fields: Fields,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireEnd {
+    exchange: u64,
+    at: u64,
+    outcome: u8,
+    fault: Option<WireFault>,
+    request: Passed,
+    response: Passed,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireFault {
+    side: u8,
+    kind: u8,
+    text: String,
+}
+
+#[derive(Encode, Decode)]
+pub(super) struct WireGap {
+    from: u64,
+    until: u64,
+    reason: u8,
+    exchanges: u64,
+    frames: u64,
+    bytes: u64,
+}
+
+fn fields(headers: &HeaderMap) -> Fields {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+fn headers(fields: Fields) -> Result<HeaderMap, Malformed> {
+    let mut headers = HeaderMap::with_capacity(fields.len().min(1 << 12));
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Malformed("a header name is not one"))?;
+        let value = HeaderValue::from_maybe_shared(Bytes::from(value))
+            .map_err(|_| Malformed("a header value is not one"))?;
+        headers.try_append(name, value).map_err(|_| Malformed("a head has too many fields"))?;
+    }
+    Ok(headers)
+}
+
+fn status(code: u16) -> Result<StatusCode, Malformed> {
+    StatusCode::from_u16(code).map_err(|_| Malformed("a status is not one"))
+}
+
+pub(super) fn one_of<T: Copy>(code: u8, values: &[T]) -> Result<T, Malformed> {
+    values.get(usize::from(code)).copied().ok_or(Malformed("an enumeration has no such value"))
+}
+
+/// Returns the number of `value` in the file: its place in `values`.
+fn code_of<T: PartialEq>(value: &T, values: &[T]) -> u8 {
+    let place = values.iter().position(|known| known == value);
+    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+}
+
+const VERSIONS: [Version; 3] = [Version::Http10, Version::Http11, Version::Http2];
+const FAULT_SIDES: [FaultSide; 3] = [FaultSide::Client, FaultSide::Local, FaultSide::Server];
+const FAULT_KINDS: [FaultKind; 9] = [
+    FaultKind::Closed,
+    FaultKind::Connect,
+    FaultKind::Disconnected,
+    FaultKind::Dns,
+    FaultKind::Other,
+    FaultKind::Protocol,
+    FaultKind::Reset,
+    FaultKind::Timeout,
+    FaultKind::Tls,
+];
+const DROP_REASONS: [DropReason; 3] =
+    [DropReason::QueueFull, DropReason::RecorderStopped, DropReason::WriteFailed];
+
+// === impl WireRequest ===
+
+impl From<&RequestHead> for WireRequest {
+    fn from(head: &RequestHead) -> Self {
+        Self {
+            exchange: head.exchange.0,
+            at: head.at.0,
+            connection: head.connection,
+            version: code_of(&head.version, &VERSIONS),
+            method: head.method.as_str().to_owned(),
+            target: head.target.clone(),
+            authority: head.authority.clone(),
+            fields: fields(&head.headers),
+            upstream: head.upstream,
+        }
+    }
+}
+
+impl WireRequest {
+    pub(super) fn into_head(self) -> Result<RequestHead, Malformed> {
+        Ok(RequestHead {
+            exchange: ExchangeId(self.exchange),
+            at: Nanos(self.at),
+            connection: self.connection,
+            version: one_of(self.version, &VERSIONS)?,
+            method: Method::from_bytes(self.method.as_bytes())
+                .map_err(|_| Malformed("a method is not one"))?,
+            target: self.target,
+            authority: self.authority,
+            headers: headers(self.fields)?,
+            upstream: self.upstream,
+        })
+    }
+}
+
+// === impl WireLink ===
+
+impl From<&Link> for WireLink {
+    fn from(link: &Link) -> Self {
+        Self {
+            exchange: link.exchange.0,
+            at: link.at.0,
+            connection: link.connection,
+            reused: link.reused,
+            version: code_of(&link.version, &VERSIONS),
+            connect_ns: link.connect_ns,
+            tls_ns: link.tls_ns,
+        }
+    }
+}
+
+impl WireLink {
+    pub(super) fn into_link(self) -> Result<Link, Malformed> {
+        Ok(Link {
+            exchange: ExchangeId(self.exchange),
+            at: Nanos(self.at),
+            connection: self.connection,
+            reused: self.reused,
+            version: one_of(self.version, &VERSIONS)?,
+            connect_ns: self.connect_ns,
+            tls_ns: self.tls_ns,
+        })
+    }
+}
+
+// === impl WireInterim ===
+
+impl From<&Interim> for WireInterim {
+    fn from(interim: &Interim) -> Self {
+        Self {
+            exchange: interim.exchange.0,
+            at: interim.at.0,
+            status: interim.status.as_u16(),
+            fields: fields(&interim.headers),
+        }
+    }
+}
+
+impl WireInterim {
+    pub(super) fn into_interim(self) -> Result<Interim, Malformed> {
+        Ok(Interim {
+            exchange: ExchangeId(self.exchange),
+            at: Nanos(self.at),
+            status: status(self.status)?,
+            headers: headers(self.fields)?,
+        })
+    }
+}
+
+// === impl WireResponse ===
+
+impl From<&ResponseHead> for WireResponse {
+    fn from(head: &ResponseHead) -> Self {
+        Self {
+            exchange: head.exchange.0,
+            at: head.at.0,
+            version: code_of(&head.version, &VERSIONS),
+            status: head.status.as_u16(),
+            reason: head.reason.clone(),
+            fields: fields(&head.headers),
+        }
+    }
+}
+
+impl WireResponse {
+    pub(super) fn into_head(self) -> Result<ResponseHead, Malformed> {
+        Ok(ResponseHead {
+            exchange: ExchangeId(self.exchange),
+            at: Nanos(self.at),
+            version: one_of(self.version, &VERSIONS)?,
+            status: status(self.status)?,
+            reason: self.reason,
+            headers: headers(self.fields)?,
+        })
+    }
+}
+
+// === impl WireTrailers ===
+
+impl From<&Trailers> for WireTrailers {
+    fn from(trailers: &Trailers) -> Self {
+        Self {
+            exchange: trailers.exchange.0,
+            side: side_code(trailers.side),
+            at: trailers.at.0,
+            fields: fields(&trailers.headers),
+        }
+    }
+}
+
+impl WireTrailers {
+    pub(super) fn into_trailers(self) -> Result<Trailers, Malformed> {
+        Ok(Trailers {
+            exchange: ExchangeId(self.exchange),
+            side: side_of(self.side)?,
+            at: Nanos(self.at),
+            headers: headers(self.fields)?,
+        })
+    }
+}
+
+// === impl WireEnd ===
+
+impl From<&End> for WireEnd {
+    fn from(end: &End) -> Self {
+        Self {
+            exchange: end.exchange.0,
+            at: end.at.0,
+            outcome: outcome_code(end.outcome),
+            fault: end.fault.as_ref().map(|fault| WireFault {
+                side: code_of(&fault.side, &FAULT_SIDES),
+                kind: code_of(&fault.kind, &FAULT_KINDS),
+                text: fault.text.clone(),
+            }),
+            request: end.request,
+            response: end.response,
+        }
+    }
+}
+
+impl WireEnd {
+    pub(super) fn into_end(self) -> Result<End, Malformed> {
+        let fault = match self.fault {
+            Some(fault) => Some(Fault {
+                side: one_of(fault.side, &FAULT_SIDES)?,
+                kind: one_of(fault.kind, &FAULT_KINDS)?,
+                text: fault.text,
+            }),
+            None => None,
+        };
+        Ok(End {
+            exchange: ExchangeId(self.exchange),
+            at: Nanos(self.at),
+            outcome: outcome_of(self.outcome)?,
+            fault,
+            request: self.request,
+            response: self.response,
+        })
+    }
+}
+
+// === impl WireGap ===
+
+impl From<&Gap> for WireGap {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            from: gap.from.0,
+            until: gap.until.0,
+            reason: code_of(&gap.reason, &DROP_REASONS),
+            exchanges: gap.exchanges,
+            frames: gap.frames,
+            bytes: gap.bytes,
+        }
+    }
+}
+
+impl WireGap {
+    pub(super) fn into_gap(self) -> Result<Gap, Malformed> {
+        Ok(Gap {
+            from: Nanos(self.from),
+            until: Nanos(self.until),
+            reason: one_of(self.reason, &DROP_REASONS)?,
+            exchanges: self.exchanges,
+            frames: self.frames,
+            bytes: self.bytes,
+        })
+    }
+}
