@@ -119,7 +119,8 @@ pub(super) struct WhatArgs {
     /// Environment variable with the API key to send as a bearer token
     #[arg(long, value_name = "VAR", env = "REENACT_API_KEY_ENV")]
     api_key_env: Option<String>,
-    /// Stay to the end where the recorded client had left
+    /// Stay to the end where the recorded client had left (else: leave after as many bytes as it got, or, if it got none, after
+    /// as long as it waited, whatever the speed)
     #[arg(long, env = "REENACT_NO_ABORT")]
     pub(super) no_abort: bool,
 }

@@ -221,7 +221,12 @@ fn clock_step(clock: Clock) -> Duration {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, RunFailure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunFailure::Thread)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // A release comes from another thread: it goes before whatever frames are waiting to be read.
+        .global_queue_interval(1)
+        .build()
+        .map_err(RunFailure::Thread)
 }
 
 fn spawn<T: Send + 'static>(

@@ -1,12 +1,15 @@
 //! What calls do: marks, aborts, timeouts, retries, faults, against servers that say each byte.
 
+use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use hyper::service::service_fn;
 use reenact::clock::Clock;
+use reenact::http::server;
 use reenact::replay::call::Limits;
 use reenact::replay::feeder::Aborts;
 use reenact::results::rows::Measurement;
@@ -302,6 +305,77 @@ fn a_recorded_abort_before_any_body_happens_after_the_same_time() {
     let waited = Duration::from_nanos(row.e2e_ns.unwrap().unsigned_abs());
     assert!(waited >= Duration::from_millis(80) && waited < Duration::from_secs(5), "{waited:?}");
     assert!(stayed >= Duration::from_millis(70), "{stayed:?}");
+}
+
+/// A body that sends a token every 10 ms for ever, and says when it is dropped.
+struct Endless {
+    gone: std::sync::mpsc::Sender<()>,
+    next: std::pin::Pin<Box<tokio::time::Sleep>>,
+}
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::ready!(self.next.as_mut().poll(cx));
+        self.next = Box::pin(tokio::time::sleep(Duration::from_millis(10)));
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(token("a").into()))))
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        // The test may have failed before.
+        let _gone = self.gone.send(());
+    }
+}
+
+#[test]
+fn an_abort_resets_its_stream_and_leaves_the_others_on_the_connection_alone() {
+    let (gone, seen) = channel();
+    let (address, bound) = channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            address.send(listener.local_addr().unwrap()).unwrap();
+            let make = move |_accepted| {
+                let gone = gone.clone();
+                service_fn(move |_request: http::Request<hyper::body::Incoming>| {
+                    let next = Box::pin(tokio::time::sleep(Duration::ZERO));
+                    let body = Endless { gone: gone.clone(), next };
+                    std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(body)))
+                })
+            };
+            let options = server::ServerOptions::default();
+            server::run(listener, options, make, std::future::pending::<()>(), Duration::ZERO)
+                .await;
+        });
+    });
+    let frames = |n: u64| (1..=n).map(|n| (n * 10, token("a"))).collect();
+    let left = |n| Recorded {
+        frames: frames(n),
+        end_ms: 500,
+        outcome: Outcome::Cancelled,
+        ..Recorded::chat(0, BODY)
+    };
+    let options = Options {
+        speak: reenact::replay::route::Speak::Http2,
+        ..Options::to(&[format!("http://{}", bound.recv().unwrap())])
+    };
+    let finished = replay(&[left(2), left(20)], options);
+    for row in &finished.rows {
+        assert_eq!(fate(row), "cancelled client disconnected 200");
+        assert_eq!(row.http_version.as_deref(), Some("2"));
+        seen.recv_timeout(Duration::from_secs(10)).expect("the server saw the reset");
+    }
+    let frames: Vec<u64> = finished.rows.iter().map(|row| row.response_frames).collect();
+    assert_eq!(frames, [2, 20]);
+    assert_eq!(finished.rows[0].connection, finished.rows[1].connection);
 }
 
 #[test]
