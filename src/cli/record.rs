@@ -16,13 +16,14 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::http::server::{self, ServerOptions};
 use crate::http::tls::{self, Pin, Trust};
+use crate::http::workers::Workers;
 use crate::http::{Client, ClientOptions, Protocol, Scheme};
 use crate::proxy::{
     Feed, HostPolicy, Proxy, ProxyOptions, Recorder, RecorderError, RecorderStatus, Route, Routes,
@@ -31,6 +32,8 @@ use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
 use crate::trace::{Summary, WriteError, Writer, WriterOptions};
 
+use super::sample::Sampling;
+use super::telemetry::TelemetryArgs;
 use super::{Outcome, UsageError};
 
 /// Record traffic through a reverse proxy
@@ -72,6 +75,11 @@ pub(super) struct RecordArgs {
     secure: SecureArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Sample GPUs, the machine and metrics pages meanwhile, into this run folder
+    #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES")]
+    samples: Option<PathBuf>,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 /// How requests are sent on
@@ -146,18 +154,28 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let server_tls = server_tls(&args.secure)?;
     let clients = clients(&args, clock)?;
     let redactor = redactor(&args.keep)?;
-    let runtime = runtime(args.workers)?;
+    let workers = workers(args.workers)?;
+    // Accepts, and says how it goes; the workers serve.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let listener = listen(&runtime, &args.listen)?;
     let bound = listener.local_addr().context("the address bound can't be read")?;
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
     let writer = create(&args, &redactor, &url, clock)?;
+    let sampling = match &args.samples {
+        Some(dir) => Some(Sampling::begin(dir, &args.telemetry, clock, "record")?),
+        None => None,
+    };
     let (recorder, feed) = Recorder::start(writer, args.keep.queue_bytes, clock)
         .context("the recorder's thread can't be started")?;
     let options = args.forward.proxy_options()?;
     let proxy = Proxy::new(Routes::new(args.upstream), clients, options, redactor, feed.clone());
-    let server_options =
-        ServerOptions { tls: server_tls, preserve_header_case: true, ..ServerOptions::default() };
+    let server_options = ServerOptions {
+        tls: server_tls,
+        preserve_header_case: true,
+        workers: Some(Arc::clone(&workers)),
+        ..ServerOptions::default()
+    };
     say(&format!("listening on {url}, recording to {}", args.out.display()));
     runtime.block_on(async {
         let told = tokio::spawn(tell(feed));
@@ -166,10 +184,15 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         told.abort();
         anyhow::Ok(())
     })?;
-    // What is left ends here, and each exchange says so, before the recorder closes the trace.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(proxy);
-    finish(recorder, &args.out, args.json)
+    // What is left ends with the workers, and each exchange says so, before the recorder closes the trace.
+    drop((workers, runtime, proxy));
+    let outcome = finish(recorder, &args.out, args.json);
+    // After the trace: that it is whole matters more.
+    if let Some(sampling) = sampling {
+        let count = sampling.end(clock).context("the samples are incomplete")?;
+        say(&format!("{count} readings taken meanwhile"));
+    }
+    outcome
 }
 
 /// Serves until told to stop.
@@ -222,12 +245,11 @@ fn signals(duration: Option<Duration>) -> anyhow::Result<watch::Receiver<u8>> {
     Ok(counted)
 }
 
-fn runtime(workers: Option<u16>) -> anyhow::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(workers) = workers {
-        builder.worker_threads(workers.into());
-    }
-    builder.enable_all().thread_name("record").build().context("no threads can be started")
+/// Starts the threads that serve connections: as many as there are CPUs, if not told how many.
+fn workers(count: Option<u16>) -> anyhow::Result<Arc<Workers>> {
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+    let count = count.map_or_else(cpus, usize::from);
+    Ok(Arc::new(Workers::start(count).context("no threads can be started")?))
 }
 
 fn listen(runtime: &Runtime, address: &str) -> anyhow::Result<TcpListener> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -44,40 +44,71 @@ struct Stop {
     terminate: Signal,
 }
 
+/// Samplers at work, and the run folder that their readings go to.
+pub(super) struct Sampling {
+    manifest: Manifest,
+    samplers: telemetry::Running,
+    writing: JoinHandle<Result<(RunWriter, u64), RunError>>,
+    /// Heard from when the folder can't be written any more.
+    failure: oneshot::Receiver<()>,
+}
+
 pub(super) fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
     let stop = Stop::listen()?;
     let clock = Clock::start();
-    let mut manifest = Manifest::begin(clock.anchor());
-    manifest.verdict = Verdict::Valid;
-    manifest.options.insert("verb".to_owned(), json!("sample"));
-    (manifest.host, manifest.clock_source) = telemetry::machine(Path::new("/"));
-    let writer = RunWriter::create(&args.out, &manifest)?;
-
-    let (sender, samples) = sync_channel(QUEUE);
-    let sampling = telemetry::start(&args.telemetry.options(), clock, move |sample| {
-        sender.try_send(sample).is_ok()
-    });
-    manifest.gpus.clone_from(&sampling.gpus);
-    manifest.telemetry.clone_from(&sampling.notes);
-    for note in &sampling.notes {
-        say(note);
-    }
-    let (failed, failure) = oneshot::channel();
-    let writing = thread::spawn(move || {
-        let written = write(writer, &samples, clock);
-        if written.is_err() {
-            let _ = failed.send(());
-        }
-        written
-    });
+    let mut sampling = Sampling::begin(&args.out, &args.telemetry, clock, "sample")?;
+    let (_, never) = oneshot::channel();
+    let failure = std::mem::replace(&mut sampling.failure, never);
     stop.wait(args.duration, failure);
-    manifest.duration_s = clock.now().as_secs_f64();
-    manifest.telemetry.extend(sampling.stop());
-    let (writer, count) =
-        writing.join().map_err(|_| anyhow::anyhow!("the writer broke down"))??;
-    writer.finish(manifest)?;
+    let count = sampling.end(clock)?;
     say(&format!("{count} readings in {}", args.out.display()));
     Ok(Outcome::Done)
+}
+
+// === impl Sampling ===
+
+impl Sampling {
+    /// Begins to sample into the new run folder `dir`, for `verb`; says what is sampled.
+    pub(super) fn begin(
+        dir: &Path,
+        telemetry: &TelemetryArgs,
+        clock: Clock,
+        verb: &str,
+    ) -> anyhow::Result<Self> {
+        let mut manifest = Manifest::begin(clock.anchor());
+        manifest.verdict = Verdict::Valid;
+        manifest.options.insert("verb".to_owned(), json!(verb));
+        (manifest.host, manifest.clock_source) = telemetry::machine(Path::new("/"));
+        let writer = RunWriter::create(dir, &manifest)?;
+        let (sender, samples) = sync_channel(QUEUE);
+        let samplers = telemetry::start(&telemetry.options(), clock, move |sample| {
+            sender.try_send(sample).is_ok()
+        });
+        manifest.gpus.clone_from(&samplers.gpus);
+        manifest.telemetry.clone_from(&samplers.notes);
+        for note in &samplers.notes {
+            say(note);
+        }
+        let (failed, failure) = oneshot::channel();
+        let writing = thread::spawn(move || {
+            let written = write(writer, &samples, clock);
+            if written.is_err() {
+                let _ = failed.send(());
+            }
+            written
+        });
+        Ok(Self { manifest, samplers, writing, failure })
+    }
+
+    /// Stops, closes the folder and returns the number of readings in it.
+    pub(super) fn end(mut self, clock: Clock) -> anyhow::Result<u64> {
+        self.manifest.duration_s = clock.now().as_secs_f64();
+        self.manifest.telemetry.extend(self.samplers.stop());
+        let (writer, count) =
+            self.writing.join().map_err(|_| anyhow::anyhow!("the writer broke down"))??;
+        writer.finish(self.manifest)?;
+        Ok(count)
+    }
 }
 
 /// Writes until all samplers have stopped.

@@ -431,7 +431,6 @@ async fn shake_h1(
     let read = stream.bytes_read();
     let (sender, driver) = http1::Builder::new()
         .preserve_header_case(preserve_header_case)
-        .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
@@ -459,8 +458,6 @@ fn nanos(duration: Duration) -> u64 {
     Nanos::from(duration).0
 }
 
-/// Most header fields in a message, as many servers allow.
-const MAX_HEADERS: usize = 256;
 /// How much of one HTTP/2 response may be on its way before its reader asks for more.
 const H2_STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all responses on a connection.

@@ -4,6 +4,7 @@
 //!   driven by the task that reads the response, not by one of its own.
 //! * [`server`]: accepts connections, tells HTTP/1.1 from HTTP/2, drains on shutdown.
 //! * [`tap`]: watches a body: every frame once, exactly one end.
+//! * [`workers`]: threads that serve connections.
 //! * [`tls`]: certificates and roots for both.
 
 pub mod body;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod stream;
 pub mod tap;
 pub mod tls;
+pub mod workers;
 
 pub use body::{BodyError, ResponseBody};
 pub use client::{Boarding, Carried, Client, ClientOptions, Protocol};

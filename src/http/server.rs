@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::http::outlet::{Outlet, OutletIo};
 use crate::http::stream::Stream;
+use crate::http::workers::{Seat, Workers};
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct ServerOptions {
     pub handshake_timeout: Duration,
     /// Keep the case of HTTP/1.1 request header names, for a client that writes them out again.
     pub preserve_header_case: bool,
+    /// Threads to serve connections on; the runtime that accepts them without.
+    pub workers: Option<Arc<Workers>>,
 }
 
 /// A client that connected.
@@ -112,7 +115,7 @@ where
 /// `give_up` does last happens before the first connection is dropped.
 pub async fn run_until<M, S, B>(
     listener: TcpListener,
-    options: ServerOptions,
+    mut options: ServerOptions,
     make: M,
     shutdown: impl Future<Output = ()>,
     give_up: impl Future<Output = ()>,
@@ -124,6 +127,8 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    // Held here and not by what runs on the threads: the last to hold them waits for them.
+    let workers = options.workers.take();
     let server = Arc::new(Server { options, make, numbers: AtomicU64::new(0) });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -133,9 +138,8 @@ where
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
-                    let server = Arc::clone(&server);
-                    let stopped = stopped.clone();
-                    connections.spawn(async move { server.connection(socket, peer, stopped).await });
+                    let seat = workers.as_ref().and_then(|workers| workers.seat());
+                    server.serve(&mut connections, seat, socket, peer, stopped.clone());
                 }
                 // The client left again, or there are no more descriptors: the others must go on.
                 Err(_error) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -168,8 +172,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// Pause before looking again at a connection that has sent a part of the preface.
 const PREFACE_PAUSE: Duration = Duration::from_millis(1);
-/// Most header fields in a message, as many servers allow.
-const MAX_HEADERS: usize = 256;
 /// Longest HTTP/2 header section.
 const H2_MAX_HEADER_LIST: u32 = 1 << 20;
 /// How much of one HTTP/2 request body may be on its way before it is asked for.
@@ -182,6 +184,38 @@ const H2_MAX_STREAMS: u32 = 1024;
 // === impl Server ===
 
 impl<M> Server<M> {
+    /// Has a connection served: where its seat is, or here.
+    fn serve<S, B>(
+        self: &Arc<Self>,
+        connections: &mut JoinSet<()>,
+        seat: Option<Seat>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        stopped: watch::Receiver<()>,
+    ) where
+        M: Fn(Accepted) -> S + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let server = Arc::clone(self);
+        let Some(seat) = seat else {
+            connections.spawn(async move { server.connection(socket, peer, stopped).await });
+            return;
+        };
+        // The socket leaves this runtime's reactor for that of the thread.
+        let Ok(socket) = socket.into_std() else { return };
+        let handle = seat.handle.clone();
+        let task = async move {
+            if let Ok(socket) = TcpStream::from_std(socket) {
+                server.connection(socket, peer, stopped).await;
+            }
+            drop(seat);
+        };
+        connections.spawn_on(task, &handle);
+    }
+
     /// Serves one connection to its end. Its errors are its client's; each exchange hears of them by itself.
     async fn connection<S, B>(
         &self,
@@ -252,7 +286,8 @@ impl<M> Server<M> {
                 .header_read_timeout(self.options.header_read_timeout)
                 .preserve_header_case(self.options.preserve_header_case)
                 .auto_date_header(false)
-                .max_headers(MAX_HEADERS)
+                // Copying small chunks into one buffer costs less than a list of pieces for the kernel.
+                .writev(false)
                 .serve_connection(io, service)
                 .with_upgrades()
         );
@@ -312,6 +347,7 @@ impl Default for ServerOptions {
             header_read_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
             preserve_header_case: false,
+            workers: None,
         }
     }
 }

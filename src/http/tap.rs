@@ -17,6 +17,11 @@ use crate::clock::{Clock, Nanos};
 
 /// What watches a body. No call may block: they are made while the body is polled.
 pub trait Tap<E> {
+    /// Takes hold of a frame's bytes as soon as they are read: a reference, unless the tap knows better.
+    fn keep(&self, data: &Bytes) -> Bytes {
+        data.clone()
+    }
+
     /// A data frame: read at `at`, accepted at `accepted`, never before `at`.
     fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos);
 
@@ -92,12 +97,18 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
-        this.watch.accept();
-        let polled = ready!(this.inner.as_mut().poll_frame(cx));
+        let polled = this.inner.as_mut().poll_frame(cx);
+        if polled.is_pending() && this.watch.pending.is_none() {
+            return Poll::Pending;
+        }
+        // One look at the clock for both: what is asked for now was read now, and what came before is accepted.
+        let now = this.watch.clock.now();
+        this.watch.accept(now);
+        let polled = ready!(polled);
         match &polled {
-            Some(Ok(frame)) => this.watch.frame(frame, this.inner.is_end_stream()),
-            Some(Err(error)) => this.watch.end(Ending::Error(error), this.watch.clock.now()),
-            None => this.watch.end(Ending::Ended, this.watch.clock.now()),
+            Some(Ok(frame)) => this.watch.frame(frame, this.inner.is_end_stream(), now),
+            Some(Err(error)) => this.watch.end(Ending::Error(error), now),
+            None => this.watch.end(Ending::Ended, now),
         }
         Poll::Ready(polled)
     }
@@ -115,17 +126,17 @@ where
 
 impl<T: Tap<E>, E> Watch<T, E> {
     /// Tells of the frame before: whoever asks for more has accepted it.
-    fn accept(&mut self) {
+    fn accept(&mut self, now: Nanos) {
         if let (Some((data, at)), Some(tap)) = (self.pending.take(), &mut self.tap) {
-            tap.frame(data, at, self.clock.now());
+            tap.frame(data, at, now);
         }
     }
 
-    fn frame(&mut self, frame: &Frame<Bytes>, last: bool) {
-        let at = self.clock.now();
+    fn frame(&mut self, frame: &Frame<Bytes>, last: bool, at: Nanos) {
+        let Some(tap) = &mut self.tap else { return };
         if let Some(data) = frame.data_ref() {
-            self.pending = Some((data.clone(), at));
-        } else if let (Some(trailers), Some(tap)) = (frame.trailers_ref(), &mut self.tap) {
+            self.pending = Some((tap.keep(data), at));
+        } else if let Some(trailers) = frame.trailers_ref() {
             tap.trailers(trailers, at);
         }
         if last || frame.is_trailers() {

@@ -55,6 +55,9 @@ pub struct SideTap {
     passed: Passed,
 }
 
+/// Longest frame that is copied rather than held by reference: half of the buffer that hyper reads into.
+const COPY_UP_TO: usize = 4 << 10;
+
 // === impl Ledger ===
 
 impl Ledger {
@@ -224,6 +227,15 @@ impl SideTap {
         Self { ledger: None, side: Side::Response, passed: Passed::default() }
     }
 
+    /// Takes hold of a frame's bytes. A small frame is copied: by reference it would keep the whole buffer that it was
+    /// read into, often tens of times its size, so that the queue would hold far more than its budget says, and the
+    /// connection could not use that buffer again. Copying is also the faster of the two (a page is not touched anew for
+    /// each read).
+    fn hold(&self, data: &Bytes) -> Bytes {
+        let is_small = data.len() <= COPY_UP_TO;
+        if is_small && self.ledger.is_some() { Bytes::copy_from_slice(data) } else { data.clone() }
+    }
+
     /// A frame passed.
     pub fn pass(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
         let Some(ledger) = &self.ledger else { return };
@@ -269,6 +281,10 @@ impl Drop for SideTap {
 
 /// Watches a request body: what breaks it is the client.
 impl Tap<hyper::Error> for SideTap {
+    fn keep(&self, data: &Bytes) -> Bytes {
+        self.hold(data)
+    }
+
     fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
         self.pass(data, at, accepted);
     }
@@ -293,6 +309,10 @@ impl Tap<hyper::Error> for SideTap {
 
 /// Watches a response body: what breaks it is the upstream.
 impl Tap<BodyError> for SideTap {
+    fn keep(&self, data: &Bytes) -> Bytes {
+        self.hold(data)
+    }
+
     fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
         self.pass(data, at, accepted);
     }

@@ -25,8 +25,8 @@ pub trait Log: Send {
     /// The log can't be written any more.
     fn flush(&mut self, now: Nanos) -> Result<(), Self::Error>;
 
-    /// Tells how full the queue is, for a log that can trade size against speed.
-    fn backlog(&mut self, queued_bytes: usize, budget_bytes: usize);
+    /// Tells how hard it is to keep up, for a log that can trade size against speed.
+    fn strain(&mut self, strain: Strain);
 
     /// Returns the totals of what was appended.
     fn counters(&self) -> Counters;
@@ -39,6 +39,15 @@ pub trait Log: Send {
     /// # Errors
     /// The log can't be written any more.
     fn finish(self) -> Result<Self::Summary, Self::Error>;
+}
+
+/// How hard it is for a log to keep up. Shares are of one, and more than one is no more than one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Strain {
+    /// Of the queue's budget, how much is in use.
+    pub queue: f32,
+    /// Of a CPU's time, how much the log takes.
+    pub busy: f32,
 }
 
 /// What became of an event.
@@ -68,10 +77,11 @@ impl Log for Writer {
         Self::flush(self, now)
     }
 
-    fn backlog(&mut self, queued_bytes: usize, budget_bytes: usize) {
-        self.set_pressure(if queued_bytes >= budget_bytes / 2 {
+    fn strain(&mut self, strain: Strain) {
+        // Compressing well may not cost the traffic its CPU, long before the queue fills.
+        self.set_pressure(if strain.queue >= 0.5 || strain.busy >= 0.5 {
             Pressure::High
-        } else if queued_bytes >= budget_bytes / 8 {
+        } else if strain.queue >= 0.125 || strain.busy >= 0.25 {
             Pressure::Some
         } else {
             Pressure::None

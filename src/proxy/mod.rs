@@ -25,6 +25,6 @@ pub mod route;
 mod tunnel;
 
 pub use handler::{HostPolicy, Proxy, ProxyOptions};
-pub use log::{Appended, Log};
+pub use log::{Appended, Log, Strain};
 pub use recorder::{Feed, Recorder, RecorderError, RecorderStatus};
 pub use route::{Route, RouteError, Routes};

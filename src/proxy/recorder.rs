@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 
 use crate::clock::{Clock, Nanos};
-use crate::proxy::log::{Appended, Log};
+use crate::proxy::log::{Appended, Log, Strain};
 use crate::trace::record::{
     Counters, DropReason, Event, ExchangeId, Frame, Gap, RequestHead, ResponseHead,
 };
@@ -94,6 +94,12 @@ struct Loss {
     bytes: AtomicU64,
     /// When it began, plus one; 0 when there is none.
     since: AtomicU64,
+}
+
+/// How the thread spent its time since the last flush.
+struct Pace {
+    since: Nanos,
+    rested: Duration,
 }
 
 /// How long the thread rests between two looks at the queue.
@@ -298,6 +304,12 @@ impl Shared {
         Some(Gap { from, until, reason, exchanges, frames, bytes })
     }
 
+    /// Returns the share of the budget that is in use.
+    #[expect(clippy::cast_precision_loss, reason = "a share, for rough decisions")]
+    fn filled(&self) -> f32 {
+        self.queued.load(Ordering::Relaxed) as f32 / self.budget.max(1) as f32
+    }
+
     fn status(&self) -> RecorderStatus {
         let counters = *self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sum = |pick: fn(&Loss) -> &AtomicU64| {
@@ -319,6 +331,20 @@ impl Shared {
     fn publish<L: Log>(&self, log: &L) {
         self.written_bytes.store(log.written_bytes(), Ordering::Relaxed);
         *self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = log.counters();
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn begin(since: Nanos) -> Self {
+        Self { since, rested: Duration::ZERO }
+    }
+
+    /// Returns the share of its time that it did not rest.
+    fn busy(&self, now: Nanos) -> f32 {
+        let all = now.since(self.since).as_secs_f32();
+        if all > 0.0 { 1.0 - self.rested.as_secs_f32() / all } else { 0.0 }
     }
 }
 
@@ -368,7 +394,7 @@ fn clear(shared: &Shared) {
 }
 
 fn write_out<L: Log>(shared: &Shared, mut log: L) -> Result<L::Summary, L::Error> {
-    let mut flushed = shared.clock.now();
+    let mut pace = Pace::begin(shared.clock.now());
     let mut unflushed = false;
     loop {
         // Read before the last look at the queue: what was pushed before `finish` is then seen.
@@ -380,21 +406,23 @@ fn write_out<L: Log>(shared: &Shared, mut log: L) -> Result<L::Summary, L::Error
             unflushed = true;
         }
         let now = shared.clock.now();
-        if unflushed && now.since(flushed) >= FLUSH_EVERY {
-            log.flush(now)?;
-            flushed = now;
-            unflushed = false;
-            shared.publish(&log);
+        if now.since(pace.since) >= FLUSH_EVERY {
+            log.strain(Strain { queue: shared.filled(), busy: pace.busy(now) });
+            pace = Pace::begin(now);
+            if std::mem::take(&mut unflushed) {
+                log.flush(now)?;
+                shared.publish(&log);
+            }
         }
         if taken == BATCH {
             continue;
         }
         if finishing {
             shared.publish(&log);
-            let summary = log.finish()?;
-            return Ok(summary);
+            return log.finish();
         }
         thread::park_timeout(DRAIN_EVERY);
+        pace.rested += shared.clock.now().since(now);
     }
 }
 
@@ -402,20 +430,26 @@ fn write_out<L: Log>(shared: &Shared, mut log: L) -> Result<L::Summary, L::Error
 fn drain<L: Log>(shared: &Shared, log: &mut L) -> Result<usize, L::Error> {
     let queued = shared.queued.load(Ordering::Relaxed);
     shared.high_water.fetch_max(queued, Ordering::Relaxed);
-    log.backlog(queued, shared.budget);
-    let mut taken = 0;
+    let (mut taken, mut freed) = (0, 0);
+    let mut appended = Ok(Appended::Taken);
     while taken < BATCH
+        && appended.is_ok()
         && let Some(event) = shared.queue.pop()
     {
         taken += 1;
         let cost = cost(&event);
-        let appended = log.append(event);
-        shared.queued.fetch_sub(cost, Ordering::AcqRel);
-        if appended? == Appended::LeftOut {
+        freed += cost;
+        appended = log.append(event);
+        if matches!(appended, Ok(Appended::LeftOut)) {
             shared.lose(0, 0, cost);
         }
+        // Seldom: the feeds write to the same place.
+        if taken % 64 == 0 {
+            shared.queued.fetch_sub(std::mem::take(&mut freed), Ordering::AcqRel);
+        }
     }
-    Ok(taken)
+    shared.queued.fetch_sub(freed, Ordering::AcqRel);
+    appended.map(|_| taken)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use reenact::clock::{Clock, Nanos};
 use reenact::http::server::{self, ServerOptions};
 use reenact::http::{Client, ClientOptions};
-use reenact::proxy::{Appended, Log, Proxy, ProxyOptions, Recorder, RecorderStatus, Routes};
+use reenact::proxy::{
+    Appended, Log, Proxy, ProxyOptions, Recorder, RecorderStatus, Routes, Strain,
+};
 use reenact::trace::record::{Counters, Event};
 use reenact::trace::redact::Redactor;
 use reenact::trace::{Assembler, Exchange};
@@ -191,7 +193,7 @@ impl Log for Memory {
         Ok(())
     }
 
-    fn backlog(&mut self, _queued_bytes: usize, _budget_bytes: usize) {}
+    fn strain(&mut self, _strain: Strain) {}
 
     fn counters(&self) -> Counters {
         self.counters

@@ -1,0 +1,101 @@
+//! Threads that serve connections, each with a runtime of its own.
+//!
+//! A connection lives on one thread from its acceptance to its end, with everything that serves it: nothing is stolen,
+//! no wake-up crosses threads. A new connection goes to the thread that has the fewest.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// Running threads. Dropping them drops what they serve, and waits for it.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    handle: Handle,
+    connections: Arc<AtomicUsize>,
+    /// Dropped, it ends the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A connection's place on a thread: counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) handle: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+/// How long a thread waits for what can't be dropped.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+// === impl Workers ===
+
+impl Workers {
+    /// Starts `count` threads, at least one.
+    ///
+    /// # Errors
+    /// The kernel gives no thread, or no descriptors for its runtime.
+    pub fn start(count: usize) -> io::Result<Self> {
+        (0..count.max(1))
+            .map(Worker::start)
+            .collect::<io::Result<_>>()
+            .map(|workers| Self { workers })
+    }
+
+    /// Takes a place on the thread with the fewest connections.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let worker = self.workers.iter().min_by_key(load)?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Seat { handle: worker.handle.clone(), connections: Arc::clone(&worker.connections) })
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            worker.stop = None;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A thread that panicked has dropped what it served.
+                let _ended = thread.join();
+            }
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name(format!("worker {number}")).spawn(move || {
+            // An error says that the sender was dropped, which is how it is stopped.
+            let _stopped = runtime.block_on(stopped);
+            // Drops every task; a name that is being resolved is not waited for.
+            runtime.shutdown_timeout(SHUTDOWN);
+        })?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        Ok(Self { handle, connections, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+// === impl Seat ===
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
