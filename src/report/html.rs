@@ -221,3 +221,22 @@ fn cards(summary: &Summary) -> String {
 
 /// The page's style, for light and dark.
 const STYLE: &str = include_str!("report.css");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_not_markup() {
+        assert_eq!(escape("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
+        assert_eq!(code("say `a` or `b`."), "say <code>a</code> or <code>b</code>.");
+    }
+
+    #[test]
+    fn the_library_is_one_script() {
+        let library = chart::library();
+        assert!(library.starts_with("<script") && library.ends_with("</script>"));
+        assert_eq!(library.matches("</script>").count(), 1);
+        assert!(library.contains("Plotly") && !library.contains("MathJax ="));
+    }
+}

@@ -52,3 +52,27 @@ pub(super) fn short(text: &str, most: usize) -> String {
         None => line,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_numbers_are_told_from_words() {
+        let rows = [["http 503", "1,000", "–", "<0.1 %"], ["reset", "12.3 ms", "4", "server"]];
+        let table = Table {
+            head: vec![String::new(); 4],
+            rows: rows.map(|row| row.map(str::to_owned).to_vec()).to_vec(),
+            ..Table::default()
+        };
+        let words: Vec<bool> = (0..4).map(|column| table.is_words(column)).collect();
+        assert_eq!(words, [true, false, false, true]);
+        assert!(!table.has_head());
+    }
+
+    #[test]
+    fn long_text_is_cut_on_one_line() {
+        assert_eq!(short("a  b\nc", 10), "a b c");
+        assert_eq!(short("äöüß", 2), "äö…");
+    }
+}

@@ -50,7 +50,9 @@ fn found(nvml: &Arc<Nvml>, index: u32) -> Found {
     Found {
         gpu: Gpu {
             index,
-            name: device.and_then(|device| device.name().ok()).unwrap_or_default(),
+            name: device
+                .and_then(|device| device.name().ok())
+                .unwrap_or_else(|| "unknown".to_owned()),
             uuid: device.and_then(|device| device.uuid().ok()).unwrap_or_default(),
             driver: format!("nvidia {version}"),
             memory_bytes: device

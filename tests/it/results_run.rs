@@ -149,6 +149,25 @@ fn what_is_no_run_is_said_to_be_none() {
     assert!(error.to_string().contains("requests.parquet: cannot read"), "{error}");
 }
 
+/// What can't be written is named, the run stays unfinished, and what was closed before is still there.
+#[test]
+fn a_write_that_fails_names_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = RunWriter::create(dir.path(), &manifest()).unwrap();
+    let second = |writer: &mut RunWriter, number: u32| {
+        writer.frames(vec![frame(number)])?;
+        writer.tick(Nanos(PART_NS.cast_unsigned() * 10 * u64::from(number + 1)))
+    };
+    second(&mut writer, 0).unwrap();
+    fs::create_dir(dir.path().join("frames.00001.parquet.open")).unwrap();
+    let error = second(&mut writer, 1).unwrap_err();
+    assert!(error.to_string().contains("frames.00001.parquet.open: cannot write"), "{error}");
+    drop(writer);
+    let reader = RunReader::open(dir.path()).unwrap();
+    assert!(!reader.manifest().finished);
+    assert_eq!(all::<FrameRow>(&reader), [frame(0)]);
+}
+
 /// The process that [`a_killed_run_can_be_read`] kills.
 #[test]
 #[ignore = "the process that the test below starts and kills"]

@@ -81,7 +81,7 @@ fn nvidia_gpus_are_read_through_their_library() {
     let (running, samples) =
         sampling(&Options { nvml_library: Some(stand_in(dir.path())), ..options(dir.path()) });
     let names: Vec<&str> = running.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
-    assert_eq!(names, ["Stand-in H100", "Stand-in GT 710", ""]);
+    assert_eq!(names, ["Stand-in H100", "Stand-in GT 710", "unknown"]);
     assert_eq!(running.gpus[0].driver, "nvidia 550.54.15");
     assert_eq!(running.gpus[1].uuid, "GPU-0001");
     assert_eq!(running.gpus[0].memory_bytes, 80_000_000_000);
