@@ -1,11 +1,15 @@
 //! `reenact demo`: the README's first command, whole.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use reenact::results::manifest::Manifest;
 use reenact::trace::Trace;
 use reenact::trace::record::Outcome;
+use rustix::process::{Pid, Signal};
 
 fn demo(out: &std::path::Path) -> std::process::Output {
     // A setting of the user's for another verb must not reach the demo's own.
@@ -60,6 +64,39 @@ fn the_whole_loop_runs_and_tells_where_everything_is() {
     for told in ["demo.trace", "report.html", "comparison.html", "trace list", "replay my.trace"] {
         assert!(story.contains(told), "{told}: {story}");
     }
+}
+
+#[test]
+fn a_signal_ends_all_that_was_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reenact"));
+    command.arg("demo").arg("--out").arg(folder.path().join("demo")).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address =
+        line.split("http://").nth(1).unwrap().split(':').take(2).collect::<Vec<_>>().join(":");
+    assert!(TcpStream::connect(&address).is_ok(), "{address}");
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    // Bounded by the connections' patience: it ends its idle ones at once.
+    let gone = (0..1_000).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(20));
+        TcpStream::connect(&address).is_err()
+    });
+    assert!(gone, "the simulated server still listens on {address}");
+}
+
+#[test]
+fn a_story_that_nobody_reads_ends_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reenact"));
+    command.arg("demo").arg("--out").arg(folder.path().join("demo"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && error.is_empty(), "{error}");
 }
 
 #[test]

@@ -4,14 +4,20 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
+/// All that were started and have not ended.
+#[derive(Clone, Default)]
+pub(super) struct Family(Arc<Mutex<Vec<Pid>>>);
+
 /// A verb that runs. Dropped, it is killed.
 pub(super) struct Verb {
+    family: Family,
     name: String,
     child: Child,
     /// Lines of both outputs, as they come.
@@ -29,11 +35,11 @@ pub(super) struct Ended {
 /// Longest time that a verb may say nothing before the demo gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-// === impl Verb ===
+// === impl Family ===
 
-impl Verb {
+impl Family {
     /// Starts `reenact ARGS`. Settings of the environment are the user's, not the demo's: they are left out.
-    pub(super) fn start(args: &[&OsStr]) -> anyhow::Result<Self> {
+    pub(super) fn start(&self, args: &[&OsStr]) -> anyhow::Result<Verb> {
         let name =
             args.first().map_or_else(String::new, |verb| verb.to_string_lossy().into_owned());
         let program = std::env::current_exe().context("this program's file can't be found")?;
@@ -61,9 +67,26 @@ impl Verb {
                 }
             });
         }
-        Ok(Self { name, child, lines, said: Vec::new() })
+        self.pids().push(Pid::from_child(&child));
+        Ok(Verb { family: self.clone(), name, child, lines, said: Vec::new() })
     }
 
+    /// Tells all that run to end.
+    pub(super) fn end_all(&self) {
+        for pid in self.pids().iter() {
+            // One that has ended meanwhile has done what it was told.
+            let _told = kill_process(*pid, Signal::TERM);
+        }
+    }
+
+    fn pids(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Verb ===
+
+impl Verb {
     /// Waits until it says where it listens, and returns the URL.
     pub(super) fn url(&mut self) -> anyhow::Result<String> {
         while let Some(line) = self.line()? {
@@ -111,6 +134,8 @@ impl Verb {
 
 impl Drop for Verb {
     fn drop(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        self.family.pids().retain(|other| *other != pid);
         // One that has ended already is past both.
         let _killed = self.child.kill();
         let _reaped = self.child.wait();

@@ -2,18 +2,20 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::child::{Ended, Verb};
+use super::child::{Ended, Family};
 use super::client;
 use super::workload::CONTEXT_TOKENS;
 use crate::clock::{Clock, Nanos};
 use crate::results::manifest::{Manifest, Verdict};
 
 use super::super::Outcome;
+use super::super::signals::Signals;
 
 /// Run the whole loop on a simulated server: record, replay at 1x and 4x, report
 ///
@@ -36,7 +38,13 @@ struct Places {
 
 pub(in super::super) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let places = Places::make(args.out.clone())?;
-    let mut server = Verb::start(&arguments(&[
+    let family = Family::default();
+    let whole = family.clone();
+    let _watching = Signals::listen()?.watch(move || {
+        whole.end_all();
+        std::process::exit(INTERRUPTED);
+    })?;
+    let mut server = family.start(&arguments(&[
         "simulate",
         "--listen",
         "127.0.0.1:0",
@@ -48,24 +56,24 @@ pub(in super::super) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let target = server.url()?;
     say(&format!(
         "1. A simulated LLM server answers on {target}: no GPU, no model, nothing to install."
-    ));
-    record(&target, &places)?;
-    say("3. `reenact replay` sends it all again, each request when it is due:");
+    ))?;
+    record(&family, &target, &places)?;
+    say("3. `reenact replay` sends it all again, each request when it is due:")?;
     let mut gpus = String::new();
     for (speed, run) in &places.runs {
-        let manifest = replay(speed, run, &target, &places.trace)?;
+        let manifest = replay(&family, speed, run, &target, &places.trace)?;
         gpus = said_of_gpus(&manifest);
     }
-    say(&format!("   {gpus}"));
+    say(&format!("   {gpus}"))?;
     drop(server);
-    report(&places)?;
-    places.tell();
+    report(&family, &places)?;
+    places.tell()?;
     Ok(Outcome::Done)
 }
 
 /// Sends the workload through the recording proxy.
-fn record(target: &str, places: &Places) -> anyhow::Result<()> {
-    let mut proxy = Verb::start(&[
+fn record(family: &Family, target: &str, places: &Places) -> anyhow::Result<()> {
+    let mut proxy = family.start(&[
         OsStr::new("record"),
         OsStr::new("--listen"),
         OsStr::new("127.0.0.1:0"),
@@ -78,7 +86,7 @@ fn record(target: &str, places: &Places) -> anyhow::Result<()> {
     say(&format!(
         "2. `reenact record` stands before it on {url}. Clients send it chats, completions, embeddings, pictures, tool calls \
          and a conversation, for seven seconds ..."
-    ));
+    ))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tally = runtime.block_on(client::send_all(&url))?;
     drop(runtime);
@@ -88,27 +96,33 @@ fn record(target: &str, places: &Places) -> anyhow::Result<()> {
     say(&format!(
         "   {} requests, {} of them left in the middle by its client, {} refused by the server.",
         tally.requests, tally.left, tally.refused
-    ));
+    ))?;
     if let Some(last) = said.last() {
-        say(&format!("   {last}"));
+        say(&format!("   {last}"))?;
     }
-    let verified =
-        Verb::start(&[OsStr::new("trace"), OsStr::new("verify"), places.trace.as_os_str()])?
-            .end()?;
+    let verified = family
+        .start(&[OsStr::new("trace"), OsStr::new("verify"), places.trace.as_os_str()])?
+        .end()?;
     anyhow::ensure!(
         verified.status.success(),
         "the trace is damaged: {}",
         verified.said.join("\n")
     );
     if let Some(law) = verified.said.first() {
-        say(&format!("   `reenact trace verify` finds nothing missing: {law}"));
+        say(&format!("   `reenact trace verify` finds nothing missing: {law}"))?;
     }
     Ok(())
 }
 
 /// Replays the trace, and says how it went.
-fn replay(speed: &str, run: &Path, target: &str, trace: &Path) -> anyhow::Result<Manifest> {
-    let verb = Verb::start(&[
+fn replay(
+    family: &Family,
+    speed: &str,
+    run: &Path,
+    target: &str,
+    trace: &Path,
+) -> anyhow::Result<Manifest> {
+    let verb = family.start(&[
         OsStr::new("replay"),
         trace.as_os_str(),
         OsStr::new("--target"),
@@ -135,12 +149,12 @@ fn replay(speed: &str, run: &Path, target: &str, trace: &Path) -> anyhow::Result
             Verdict::Valid => "VALID",
             Verdict::Invalid => "INVALID",
         }
-    ));
+    ))?;
     for reason in &manifest.reasons {
-        say(&format!("       {reason}"));
+        say(&format!("       {reason}"))?;
     }
     if let Some(outputs) = said.iter().find(|line| line.contains("equal to the recorded")) {
-        say(&format!("       {outputs}."));
+        say(&format!("       {outputs}."))?;
     }
     Ok(manifest)
 }
@@ -159,13 +173,13 @@ fn said_of_gpus(manifest: &Manifest) -> String {
     }
 }
 
-fn report(places: &Places) -> anyhow::Result<()> {
-    say("4. `reenact report` makes a page of each run, and one that compares them:");
+fn report(family: &Family, places: &Places) -> anyhow::Result<()> {
+    say("4. `reenact report` makes a page of each run, and one that compares them:")?;
     for (_, run) in &places.runs {
-        Verb::start(&[OsStr::new("report"), run.as_os_str()])?.end()?;
+        family.start(&[OsStr::new("report"), run.as_os_str()])?.end()?;
     }
     let [(_, first), (_, second)] = &places.runs;
-    let verb = Verb::start(&[
+    let verb = family.start(&[
         OsStr::new("report"),
         first.as_os_str(),
         second.as_os_str(),
@@ -173,7 +187,7 @@ fn report(places: &Places) -> anyhow::Result<()> {
         places.comparison.as_os_str(),
     ])?;
     for line in verb.end()?.said.iter().filter(|line| !line.starts_with("Written:")) {
-        say(&format!("   {line}"));
+        say(&format!("   {line}"))?;
     }
     Ok(())
 }
@@ -216,9 +230,9 @@ impl Places {
     }
 
     /// Says where everything is, and what could be done with it.
-    fn tell(&self) {
+    fn tell(&self) -> anyhow::Result<()> {
         let [(_, first), (_, second)] = &self.runs;
-        say(&format!("\nAll of it is in {}:", self.folder.display()));
+        say(&format!("\nAll of it is in {}:", self.folder.display()))?;
         for (path, what) in [
             (&self.trace, "the trace"),
             (
@@ -230,7 +244,7 @@ impl Places {
             (&first.join("requests.parquet"), "a row for each request, for DuckDB, Polars, pandas"),
         ] {
             let path = path.strip_prefix(&self.folder).unwrap_or(path);
-            say(&format!("  {:30} {what}", path.display()));
+            say(&format!("  {:30} {what}", path.display()))?;
         }
         // Set by cargo for what it runs.
         let program = match std::env::var_os("CARGO") {
@@ -244,11 +258,14 @@ impl Places {
              {program} record --listen 127.0.0.1:8080 --upstream http://127.0.0.1:8000 --out my.trace\n  \
              {program} replay my.trace --target http://127.0.0.1:8000 --out reports/my-run\n  \
              {program} report reports/my-run"
-        ));
+        ))
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the story is what the demo is for")]
-fn say(sentence: &str) {
-    println!("{sentence}");
+/// Exit status after a signal, as a shell gives it for Ctrl-C.
+const INTERRUPTED: i32 = 130;
+
+/// Prints a sentence of the story. That nobody reads it is an error, which ends the demo.
+fn say(sentence: &str) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout(), "{sentence}")?)
 }
