@@ -6,11 +6,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::clock::Nanos;
 use crate::trace::batch::Batch;
-use crate::trace::columns::Run;
+use crate::trace::columns::{Cut, Run, Stamp};
 use crate::trace::pieces::Pieces;
 use crate::trace::record::{
     End, Event, ExchangeId, Frame, Interim, Link, RequestHead, ResponseHead, Side, Trailers,
 };
+use crate::trace::wire::len_u64;
 
 /// All that is known of one exchange.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +108,17 @@ impl Part {
             Self::Pieces(pieces) => pieces.side == Side::Request,
             Self::Run(run) => run.side == Side::Request,
         }
+    }
+
+    /// Returns about how many bytes of memory it takes beside its block's.
+    pub(crate) fn cost(&self) -> u64 {
+        let bytes = size_of::<Self>()
+            + match self {
+                Self::Event(_) => 1 << 10,
+                Self::Pieces(pieces) => size_of_val(pieces.blobs.as_slice()),
+                Self::Run(run) => run.frames.len() * (size_of::<Stamp>() + size_of::<Cut>()),
+            };
+        len_u64(bytes)
     }
 
     /// Returns when it happened, in nanoseconds since the trace's start; none for pieces, which have no time.

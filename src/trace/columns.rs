@@ -26,14 +26,23 @@ pub(crate) struct Run {
 pub(crate) enum Place {
     /// In the block itself, as differences.
     Inline {
-        /// Of each frame, the bytes that it shares with the front and with the back of the one before it on its side
-        /// and in its zstd frame.
-        shared: Vec<(u32, u32)>,
+        /// Of each frame, what it shares with the one before it on its side and in its zstd frame.
+        cuts: Vec<Cut>,
         /// What stands between these.
-        middles: Vec<Bytes>,
+        middles: Bytes,
     },
     /// In pieces; the first frame starts at this offset of the body.
     Pieces(u64),
+}
+
+/// How an inline frame is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Bytes shared with the front, and with the back, of the frame before.
+    pub(crate) front: u16,
+    pub(crate) back: u16,
+    /// Where its middle starts among the run's middles.
+    pub(crate) middle: u32,
 }
 
 /// Length and times of one frame.
@@ -312,9 +321,9 @@ mod tests {
             let key = (run.exchange, run.side);
             for (idx, stamp) in run.frames.iter().enumerate() {
                 let data = match &run.place {
-                    Place::Inline { shared, middles } => {
+                    Place::Inline { cuts, middles } => {
                         let before = previous.entry(key).or_default();
-                        *before = unfold(before, shared[idx], &middles[idx]).unwrap();
+                        *before = unfold(before, cuts[idx], stamp.len, middles).unwrap();
                         before.clone()
                     }
                     Place::Pieces(_) => Bytes::new(),

@@ -39,7 +39,8 @@ pub(crate) struct Loaded {
     /// What it holds of each exchange, in order.
     pub(crate) exchanges: BTreeMap<ExchangeId, Vec<Part>>,
     blobs: BTreeMap<u64, Blob>,
-    raw: u64,
+    /// Bytes in memory, about.
+    cost: u64,
 }
 
 /// What was used last, within a budget in bytes.
@@ -53,7 +54,7 @@ struct Lru<K, V> {
 }
 
 /// Bytes of decoded zstd frames that are kept.
-const CHAPTER_BUDGET: u64 = 24 << 20;
+const CHAPTER_BUDGET: u64 = 32 << 20;
 /// Bytes of blobs that are kept.
 const BLOB_BUDGET: u64 = 24 << 20;
 /// Bytes that are read at once.
@@ -108,7 +109,7 @@ impl Library {
             Err(_) => Loaded::default(),
         };
         let loaded = Arc::new(loaded);
-        self.chapters.put((segment, ordinal), Arc::clone(&loaded), loaded.raw.max(1));
+        self.chapters.put((segment, ordinal), Arc::clone(&loaded), loaded.cost.max(1));
         Ok(loaded)
     }
 
@@ -154,11 +155,12 @@ fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option
                 at_end = read == 0;
             }
             Ok(Step::Block(batch)) => {
-                loaded.raw += batch.raw;
+                loaded.cost += batch.raw;
                 for (id, blob) in (batch.first_blob..).zip(&batch.blobs) {
                     loaded.blobs.insert(id, blob.clone());
                 }
                 for part in parts(*batch) {
+                    loaded.cost += part.cost();
                     if let Some(id) = part.exchange() {
                         loaded.exchanges.entry(id).or_default().push(part);
                     }

@@ -115,8 +115,8 @@ impl Resolver {
             cursor.offset = start.saturating_add(stamp.len);
             let inbox = self.bodies.entry((cursor.run.exchange, cursor.run.side)).or_default();
             let data = match &cursor.run.place {
-                Place::Inline { shared, middles } => {
-                    let data = unfold(&inbox.previous, shared[idx], &middles[idx]);
+                Place::Inline { cuts, middles } => {
+                    let data = unfold(&inbox.previous, cuts[idx], stamp.len, middles);
                     inbox.previous = data.clone().unwrap_or_default();
                     data
                 }

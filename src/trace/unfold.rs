@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::trace::codec::side_of;
 use crate::trace::columns::{
-    Key, MAX_INLINE, Place, Run, Shape, Stamp, TAG_PIECES, TAG_RESPONSE, TAG_TERMINATED, TERMINATOR,
+    Cut, Key, MAX_INLINE, Place, Run, Shape, Stamp, TAG_PIECES, TAG_RESPONSE, TAG_TERMINATED,
+    TERMINATOR,
 };
 use crate::trace::record::{ExchangeId, Side};
 use crate::trace::wire::{Cursor, Malformed, RESERVE, len_u64, to_len, unzigzag};
@@ -19,11 +20,12 @@ pub(crate) struct Shapes {
 
 /// Puts a frame together from what it shares with the one before and what it does not; none when there is not so much to
 /// share.
-pub(crate) fn unfold(previous: &[u8], shared: (u32, u32), middle: &[u8]) -> Option<Bytes> {
-    let (front, back) = (shared.0 as usize, shared.1 as usize);
-    let mut data = BytesMut::with_capacity(front + middle.len() + back);
+pub(crate) fn unfold(previous: &[u8], cut: Cut, len: u64, middles: &[u8]) -> Option<Bytes> {
+    let (front, back, start) = (usize::from(cut.front), usize::from(cut.back), cut.middle as usize);
+    let end = start + to_len(len).checked_sub(front + back)?;
+    let mut data = BytesMut::with_capacity(to_len(len));
     data.extend_from_slice(previous.get(..front)?);
-    data.extend_from_slice(middle);
+    data.extend_from_slice(middles.get(start..end)?);
     data.extend_from_slice(&previous[previous.len().checked_sub(back)?..]);
     Some(data.freeze())
 }
@@ -67,15 +69,18 @@ pub(crate) fn decode_frames(payload: Bytes, shapes: &mut Shapes) -> Result<Vec<R
             frames.iter_mut().zip(lens.by_ref()).for_each(|(frame, len)| frame.len = len);
             Place::Pieces(head.offset)
         } else {
-            let middles = if head.tag & TAG_TERMINATED != 0 {
-                terminated(&mut cursor, head.count)?
+            let gap = usize::from(head.tag & TAG_TERMINATED != 0);
+            let lens: Vec<usize> = if gap > 0 {
+                terminated(&cursor, head.count)?
             } else {
-                let lens = lens.by_ref().take(head.count).map(to_len);
-                lens.map(|len| cursor.take(len)).collect::<Result<_, _>>()?
+                lens.by_ref().take(head.count).map(to_len).collect()
             };
+            let total =
+                lens.iter().try_fold(0_usize, |sum, &len| sum.checked_add(len)?.checked_add(gap));
+            let middles = cursor.take(total.ok_or(Malformed("a frame is too long"))?)?;
             let shape = shapes.shapes.entry(head.key).or_default();
-            let shared = shape.unfold(shared.by_ref().take(head.count), &middles, &mut frames)?;
-            Place::Inline { shared, middles }
+            let changes = shared.by_ref().take(head.count);
+            Place::Inline { cuts: shape.unfold(changes, &lens, gap, &mut frames)?, middles }
         };
         let (exchange, side) = head.key;
         runs.push(Run { exchange, side, place, frames });
@@ -122,13 +127,17 @@ fn decode_times(
     Ok(times)
 }
 
-/// Takes `count` middles, each up to its terminator.
-fn terminated(cursor: &mut Cursor, count: usize) -> Result<Vec<Bytes>, Malformed> {
-    let mut middles = Vec::with_capacity(count.min(RESERVE));
+/// Returns the lengths of the next `count` middles, each up to its terminator.
+fn terminated(cursor: &Cursor, count: usize) -> Result<Vec<usize>, Malformed> {
+    let mut ends = memchr::memchr_iter(TERMINATOR, cursor.peek());
+    let mut lens = Vec::with_capacity(count.min(RESERVE));
+    let mut from = 0;
     for _ in 0..count {
-        middles.push(cursor.take_until(TERMINATOR)?);
+        let end = ends.next().ok_or(Malformed("a middle has no end"))?;
+        lens.push(end - from);
+        from = end + 1;
     }
-    Ok(middles)
+    Ok(lens)
 }
 
 // === impl Shapes ===
@@ -153,24 +162,31 @@ impl Shape {
     fn unfold(
         &mut self,
         changes: impl Iterator<Item = (u64, u64)>,
-        middles: &[Bytes],
+        lens: &[usize],
+        gap: usize,
         frames: &mut [Stamp],
-    ) -> Result<Vec<(u32, u32)>, Malformed> {
-        let mut shared = Vec::with_capacity(frames.len());
-        for (((front, back), middle), frame) in changes.zip(middles).zip(frames) {
+    ) -> Result<Vec<Cut>, Malformed> {
+        let mut cuts = Vec::with_capacity(frames.len());
+        let mut middle = 0;
+        for (((front, back), &len), frame) in changes.zip(lens).zip(frames) {
             self.front = self.front.wrapping_add(unzigzag(front));
             self.back = self.back.wrapping_add(unzigzag(back));
             if self.front > self.len || self.back > self.len {
                 return Err(Malformed("a frame shares more than there is"));
             }
-            frame.len = self.front + len_u64(middle.len()) + self.back;
+            frame.len = (self.front + self.back).saturating_add(len_u64(len));
             if frame.len >= len_u64(MAX_INLINE) {
                 return Err(Malformed("an inline frame is longer than the limit"));
             }
             self.len = frame.len;
-            let narrow = |value| u32::try_from(value).map_err(|_| Malformed("a frame is too long"));
-            shared.push((narrow(self.front)?, narrow(self.back)?));
+            let too_long = |_| Malformed("a frame is too long");
+            cuts.push(Cut {
+                front: u16::try_from(self.front).map_err(too_long)?,
+                back: u16::try_from(self.back).map_err(too_long)?,
+                middle: u32::try_from(middle).map_err(too_long)?,
+            });
+            middle += len + gap;
         }
-        Ok(shared)
+        Ok(cuts)
     }
 }

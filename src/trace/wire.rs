@@ -72,12 +72,9 @@ impl Cursor {
         Ok(self.bytes.split_to(len))
     }
 
-    /// Takes the bytes before the next `end`, and drops that.
-    pub(crate) fn take_until(&mut self, end: u8) -> Result<Bytes, Malformed> {
-        let len = memchr::memchr(end, &self.bytes).ok_or(Malformed("a field has no end"))?;
-        let taken = self.bytes.split_to(len);
-        self.bytes.advance(1);
-        Ok(taken)
+    /// Returns all that is left without taking it.
+    pub(crate) fn peek(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
