@@ -112,7 +112,6 @@ pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Ou
 impl Feeder {
     /// Makes `releases` ready until they end or the run does.
     pub fn run(mut self, releases: impl Iterator<Item = Release>) -> Fed {
-        super::priority::lower();
         let mut fed = Fed::default();
         let known = Arc::clone(&self.known);
         for release in releases {

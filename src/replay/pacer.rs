@@ -226,6 +226,7 @@ mod tests {
         assert!(fired.try_recv().is_err());
     }
 
+    /// Invariant 8: what is not ready is late, and said.
     #[test]
     fn a_release_that_came_too_late_is_counted_as_starved() {
         let pacer = pacer(0);

@@ -1,7 +1,8 @@
 //! What the system grants: thread priorities, by which what has ended gives way to what goes on, and open files, of which
 //! an open loop may need thousands. Where the system says no, the run goes on as it can.
 
-/// Steps by which the threads that prepare and write give way (nice levels).
+/// Steps by which the results thread gives way (nice levels). The feeder does not: on a busy machine it would fall behind
+/// the due times.
 const LOWER: i32 = 10;
 /// Level of the threads that release and read, where the system lets us (root, or `CAP_SYS_NICE`).
 const RAISED: i32 = -10;

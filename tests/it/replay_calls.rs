@@ -101,6 +101,7 @@ fn a_stream_is_marked_frame_by_frame() {
     assert!(row.tpot_ns.unwrap() >= 30_000_000);
 }
 
+/// Invariant 10.
 #[test]
 fn errors_of_the_server_are_rows_and_not_our_failures() {
     let answer = |status: &str| format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}");
@@ -176,6 +177,7 @@ fn each_timeout_is_its_own() {
     assert!(row.sent_ns.is_some() && row.headers_ns.is_none());
 }
 
+/// Invariant 10.
 #[test]
 fn a_target_that_refuses_is_a_row_and_the_run_goes_on() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -399,6 +401,7 @@ fn an_interrupt_gives_up_what_is_in_flight_and_sends_nothing_more() {
     assert!(finished.rows[0].sent_ns.is_some());
 }
 
+/// Invariant 6, on the way out: what the recorder replaces is what is not sent.
 #[test]
 fn what_is_sent_carries_no_recorded_credential_and_names_the_target() {
     let (arrived, seen) = channel();

@@ -65,6 +65,7 @@ fn digest(output: &Output) -> String {
     line.unwrap_or_else(|| panic!("{text}")).to_owned()
 }
 
+/// Invariant 9.
 #[test]
 fn two_replays_and_a_dry_run_have_the_same_digest_and_another_seed_has_not() {
     let scene = Scene::chats(6);
@@ -455,6 +456,7 @@ fn targets_speak_tls_and_both_versions_of_http() {
     assert!(text(&output).contains("can't be reached: TLS with"), "{}", text(&output));
 }
 
+/// Invariant 8: bodies are made ready ahead of their due times within a budget, not all at once.
 #[test]
 fn memory_stays_flat_whatever_the_trace_holds() {
     const BODIES: u64 = 80;
