@@ -114,7 +114,7 @@ impl ReplayArgs {
         };
         let stop = run::stop(&setup);
         let ran = watched(setup, clock, &ledger, &stop, &progress, totals, signals);
-        manifest.telemetry.extend(sampling.stop());
+        manifest.telemetry_doubts = sampling.stop();
         let books = bookkeeper.finish()?;
         let ran = ran?;
         manifest.interrupted = stop.is_pulled();

@@ -103,7 +103,7 @@ impl Sampling {
     /// Stops, closes the folder and returns the number of readings in it.
     pub(super) fn end(mut self, clock: Clock) -> anyhow::Result<u64> {
         self.manifest.duration_s = clock.now().as_secs_f64();
-        self.manifest.telemetry.extend(self.samplers.stop());
+        self.manifest.telemetry_doubts = self.samplers.stop();
         let (writer, count) =
             self.writing.join().map_err(|_| anyhow::anyhow!("the writer broke down"))??;
         writer.finish(self.manifest)?;

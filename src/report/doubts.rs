@@ -13,6 +13,7 @@ pub(super) fn find(summary: &Summary) -> Vec<Warning> {
     about_the_responses(summary, &mut found);
     about_the_recording(summary, &mut found);
     about_the_gpus(summary, &mut found);
+    found.extend(summary.manifest.telemetry_doubts.iter().cloned().map(Warning::Sampling));
     found.sort_by_key(Warning::weight);
     found
 }
@@ -62,6 +63,9 @@ fn about_the_client(summary: &Summary, found: &mut Vec<Warning>) {
         && manifest.verdict == Verdict::Valid
     {
         found.push(Warning::Late { p99_ns, median_ns });
+    }
+    if summary.is_telemetry_only() {
+        return;
     }
     if let Some(mean_pct) = host.cpu_pct.mean()
         && mean_pct > BUSY_PCT
@@ -333,6 +337,9 @@ mod tests {
     #[test]
     fn gpus_are_doubted() {
         check(&["no_gpu"], |run| run.gpus.clear());
+        check(&["sampling"], |run| {
+            run.manifest.telemetry_doubts = vec!["GPU 0: 3 readings were missed".to_owned()];
+        });
         let held = |reason: &str, readings: u64| {
             let throttled = [(reason.to_owned(), readings)].into_iter().collect();
             move |run: &mut Summary| {

@@ -276,10 +276,11 @@ pub struct Traffic {
 // === impl Summary ===
 
 impl Summary {
-    /// Returns whether the run was meant to send nothing: `reenact sample` made it.
+    /// Returns whether the run was meant to send nothing: `reenact sample` made it, or `reenact record` beside its trace.
     #[must_use]
     pub fn is_telemetry_only(&self) -> bool {
-        self.manifest.options.get("verb").and_then(|verb| verb.as_str()) == Some("sample")
+        let verb = self.manifest.options.get("verb").and_then(|verb| verb.as_str());
+        matches!(verb, Some("sample" | "record"))
     }
 
     /// Returns whether it is recorded traffic: rows, but no plan that they were sent by.

@@ -258,6 +258,9 @@ pub enum Warning {
         /// Share of its readings, percent.
         pct: f64,
     },
+    /// Sampling did not go as it should, for this reason.
+    #[error("{} Lines and means of it rest on fewer readings.", sentence(.0))]
+    Sampling(String),
     /// No reading of a GPU is in the run.
     #[error(
         "No GPU was sampled on the sending machine. On the server, `reenact sample` does it; both name UTC times."
@@ -290,6 +293,7 @@ impl Warning {
             Self::Governor(_)
             | Self::NoGpu
             | Self::NoHost
+            | Self::Sampling(_)
             | Self::FewRows { .. }
             | Self::CachedInput { .. } => Weight::Note,
             _ => Weight::Doubt,
@@ -325,6 +329,7 @@ impl Warning {
             Self::OutputsDiffer { .. } => "outputs_differ",
             Self::LengthsDiffer { .. } => "lengths_differ",
             Self::Throttled { .. } => "throttled",
+            Self::Sampling(_) => "sampling",
             Self::NoGpu => "no_gpu",
             Self::NoHost => "no_host",
         }

@@ -38,6 +38,8 @@ pub struct Manifest {
     pub gpus: Vec<Gpu>,
     /// What telemetry says of itself: samplers that ran, and why others did not.
     pub telemetry: Vec<String>,
+    /// What went wrong while sampling: readings that failed, were missed or dropped.
+    pub telemetry_doubts: Vec<String>,
     /// The source of monotonic time, as the kernel names it (`tsc`, ...).
     pub clock_source: String,
     /// BLAKE3 over every release in order: its due time since the first one, method, path and query, headers (without
