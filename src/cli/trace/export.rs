@@ -27,10 +27,10 @@ pub(super) struct ExportArgs {
     /// The trace: a file, an unfinished `.open` file, or a folder of segments
     trace: PathBuf,
     /// What to make of it
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, env = "REENACT_FORMAT")]
     format: Format,
     /// Where: a file (stdout without it), or a folder for Parquet
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "REENACT_OUT")]
     out: Option<PathBuf>,
 }
 

@@ -19,22 +19,22 @@ pub(super) struct ListArgs {
     /// The trace: a file, an unfinished `.open` file, or a folder of segments
     trace: PathBuf,
     /// Print at most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "REENACT_LIMIT")]
     limit: Option<usize>,
     /// Only those with this response status
-    #[arg(long, value_name = "CODE")]
+    #[arg(long, value_name = "CODE", env = "REENACT_STATUS")]
     status: Option<u16>,
     /// Only those whose path begins so
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", env = "REENACT_PATH")]
     path: Option<String>,
     /// Only those that name this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "REENACT_MODEL")]
     model: Option<String>,
     /// Only those with this outcome: complete, failed, cancelled, open
-    #[arg(long, value_name = "WORD", value_parser = ["complete", "failed", "cancelled", "open"])]
+    #[arg(long, value_name = "WORD", env = "REENACT_OUTCOME", value_parser = ["complete", "failed", "cancelled", "open"])]
     outcome: Option<String>,
     /// Print a JSON object per line
-    #[arg(long)]
+    #[arg(long, env = "REENACT_JSON")]
     json: bool,
 }
 

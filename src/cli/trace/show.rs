@@ -23,16 +23,16 @@ pub(super) struct ShowArgs {
     /// The exchange's number, as `reenact trace list` prints it
     exchange: u64,
     /// Print the bodies too, bytes that are not text replaced
-    #[arg(long)]
+    #[arg(long, env = "REENACT_BODY")]
     body: bool,
     /// Print each frame with its times
-    #[arg(long)]
+    #[arg(long, env = "REENACT_FRAMES")]
     frames: bool,
     /// Print nothing but the bytes of one body
-    #[arg(long, value_name = "SIDE", conflicts_with_all = ["body", "frames", "json"])]
+    #[arg(long, value_name = "SIDE", env = "REENACT_RAW", conflicts_with_all = ["body", "frames", "json"])]
     raw: Option<RawSide>,
     /// Print JSON, as `reenact trace export --format jsonl` does
-    #[arg(long)]
+    #[arg(long, env = "REENACT_JSON")]
     json: bool,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct VerifyArgs {
     /// The trace: a file, an unfinished `.open` file, or a folder of segments
     trace: PathBuf,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, env = "REENACT_JSON")]
     json: bool,
 }
 
