@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 /// A string.
 #[derive(Clone, Debug, Default)]
@@ -67,12 +68,14 @@ pub(super) fn soft<'de, D: Deserializer<'de>, T: Soft<'de>>(
 }
 
 /// Parses a JSON text; none when it is not JSON. A text that is JSON but for its strings (bytes that are not UTF-8, half of
-/// a surrogate pair) is mended first, `owned` holding the copy.
+/// a surrogate pair) is mended, and of a field that is named twice the last counts: `owned` holds the copy then.
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], owned: &'a mut Vec<u8>) -> Option<T> {
     if let Ok(value) = serde_json::from_slice(json) {
         return Some(value);
     }
-    *owned = mend(json)?;
+    let mended = mend(json);
+    let value: Value = serde_json::from_slice(mended.as_deref().unwrap_or(json)).ok()?;
+    *owned = serde_json::to_vec(&value).ok()?;
     serde_json::from_slice(owned).ok()
 }
 
@@ -323,6 +326,11 @@ mod tests {
         assert_eq!(odd.text.as_str(), "\u{fffd}");
         let mut owned = Vec::new();
         assert!(parse::<Odd<'_>>(b"{\"text\":", &mut owned).is_none());
+    }
+
+    #[test]
+    fn of_a_field_named_twice_the_last_counts() {
+        check(r#"{"text":"a","number":1,"text":"b"}"#, "Some(\"b\") Some(1) None 0 false 0");
     }
 
     proptest! {

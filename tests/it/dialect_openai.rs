@@ -189,6 +189,16 @@ fn calls_that_share_an_index_are_told_by_their_id() {
 }
 
 #[test]
+fn a_choice_may_have_both_delta_and_message() {
+    for (delta, message) in [(r#"{"content":"x"}"#, "null"), ("null", r#"{"content":"x"}"#)] {
+        let choice =
+            format!(r#"{{"choices":[{{"index":0,"delta":{delta},"message":{message}}}]}}"#);
+        let (facts, _) = read_events(&[&choice]);
+        assert_eq!((facts.text.as_str(), facts.content_events), ("x", 1), "{choice}");
+    }
+}
+
+#[test]
 fn legacy_function_calls_are_calls() {
     let (facts, _) = read_events(&[
         &delta(r#"{"function_call":{"name":"f","arguments":""}}"#),

@@ -96,7 +96,8 @@ impl Answer {
             self.usage.update(usage);
         }
         let mut pieces = self.output.text(index, choice.text.as_str());
-        if let Some(message) = &choice.message.0 {
+        // Some servers have both, and mean the one that is not null.
+        if let Some(message) = choice.delta.0.as_ref().or(choice.message.0.as_ref()) {
             pieces += self.output.message(index, message);
         }
         pieces

@@ -33,7 +33,9 @@ pub(super) struct Chunk<'a> {
 #[serde(default)]
 pub(super) struct Choice<'a> {
     pub(super) index: Number,
-    #[serde(borrow, alias = "delta")]
+    #[serde(borrow)]
+    pub(super) delta: Object<Message<'a>>,
+    #[serde(borrow)]
     pub(super) message: Object<Message<'a>>,
     /// Completions have the text right here.
     #[serde(borrow)]
