@@ -463,7 +463,7 @@ fn memory_stays_flat_whatever_the_trace_holds() {
     // Half a megabyte each, equal on disk, 40 MB when read back.
     let body = format!(r#"{{"model":"m","prompt":"{}"}}"#, "0123456789abcdef".repeat(32 * 1024));
     let recorded: Vec<Recorded> = (0..BODIES)
-        .map(|n| Recorded { target: "/v1/completions".to_owned(), ..Recorded::chat(n * 5, &body) })
+        .map(|n| Recorded { target: "/v1/completions".to_owned(), ..Recorded::chat(n * 20, &body) })
         .collect();
     let scene = Scene::new(&recorded);
     drop(recorded);
@@ -486,7 +486,8 @@ fn memory_stays_flat_whatever_the_trace_holds() {
     }
     let manifest = RunReader::open(&scene.out("run")).unwrap().manifest().clone();
     assert_eq!(manifest.counts.complete, BODIES, "{manifest:?}");
-    assert!(peak_kib > 0 && peak_kib < 60 * 1024, "{peak_kib} KiB");
+    // The reader's caches make most of it; all bodies at once would be 40 MB more.
+    assert!(peak_kib > 0 && peak_kib < 88 * 1024, "{peak_kib} KiB");
 }
 
 #[test]
