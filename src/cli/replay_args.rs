@@ -142,7 +142,7 @@ pub(super) struct HowArgs {
     /// Longest time to open a connection; 0 for no limit
     #[arg(long, value_name = "TIME", env = "REENACT_CONNECT_TIMEOUT", default_value = "10s", value_parser = time)]
     connect_timeout: Duration,
-    /// Longest time without a byte from the target; 0 for no limit
+    /// Longest time in which no byte moves, to the target or from it; 0 for no limit
     #[arg(long, value_name = "TIME", env = "REENACT_IDLE_TIMEOUT", default_value = "10m", value_parser = time)]
     idle_timeout: Duration,
     /// Longest time from a request to the end of its response; 0 for no limit

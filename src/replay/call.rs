@@ -56,7 +56,7 @@ pub enum Leave {
 /// Timeouts, each on its own; connecting has its own in the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest time without a byte from the target: until the head, and from frame to frame.
+    /// Longest time in which no byte moves: from the last of the request to the head, and from frame to frame.
     pub idle: Option<Duration>,
     /// Longest time from the request to the response's end.
     pub total: Option<Duration>,
@@ -100,6 +100,8 @@ struct Watch {
     total_at: Option<Nanos>,
     /// When a byte came last.
     alive: Nanos,
+    /// When bytes of the request went last.
+    upload: Acceptance,
     sleep: Pin<Box<Sleep>>,
     /// What the sleep is set to; none when there is nothing to wait for.
     alarm: Option<Nanos>,
@@ -120,7 +122,7 @@ pub async fn call(call: Call) -> Option<Done> {
         }
     });
     fired.await.ok()?;
-    let watch = Watch::new(clock, limits, leave, stopped);
+    let watch = Watch::new(clock, limits, leave, acceptance.clone(), stopped);
     let mut done = Done {
         carried: None,
         request_end: None,
@@ -218,6 +220,7 @@ impl Watch {
         clock: Clock,
         limits: Limits,
         leave: Option<Leave>,
+        upload: Acceptance,
         stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Self {
         let now = clock.now();
@@ -227,7 +230,7 @@ impl Watch {
         };
         let sleep = Box::pin(tokio::time::sleep_until(clock.instant(now)));
         let total_at = limits.total.map(|total| now + total);
-        Self { clock, limits, leave_at, total_at, alive: now, sleep, alarm: None, stop }
+        Self { clock, limits, leave_at, total_at, alive: now, upload, sleep, alarm: None, stop }
     }
 
     /// Returns why the exchange is to end now, if it is.
@@ -254,7 +257,7 @@ impl Watch {
     }
 
     fn idle_at(&self) -> Option<Nanos> {
-        self.limits.idle.map(|idle| self.alive + idle)
+        self.limits.idle.map(|idle| self.alive.max(self.upload.progress()) + idle)
     }
 
     /// Returns the first of what may end the exchange.

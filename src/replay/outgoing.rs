@@ -23,7 +23,15 @@ pub struct OutgoingBody {
 /// When a connection had accepted the last byte of a body: hyper asks for a slice when it has room for it, and lets go of
 /// the body when it has taken the last one.
 #[derive(Clone, Debug, Default)]
-pub struct Acceptance(Arc<AtomicU64>);
+pub struct Acceptance(Arc<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// When the last byte was accepted; 0 for not yet.
+    whole: AtomicU64,
+    /// When a slice was taken last; 0 for never.
+    slice: AtomicU64,
+}
 
 /// Handed over at a time: small enough for the mark to follow the socket, large enough to cost nothing.
 const SLICE: usize = 64 * 1024;
@@ -64,6 +72,7 @@ impl Body for OutgoingBody {
         if length == 0 {
             return Poll::Ready(None);
         }
+        self.acceptance.0.slice.store(self.clock.now().0, Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(self.left.split_to(length)))))
     }
 
@@ -80,7 +89,7 @@ impl Drop for OutgoingBody {
     fn drop(&mut self) {
         // A clone that was never sent from, or one that was given up half way, accepted nothing.
         if self.left.is_empty() && !self.whole.is_empty() {
-            self.acceptance.0.store(self.clock.now().0, Ordering::Relaxed);
+            self.acceptance.0.whole.store(self.clock.now().0, Ordering::Relaxed);
         }
     }
 }
@@ -91,10 +100,16 @@ impl Acceptance {
     /// Returns the time; none when the body was empty or was not accepted whole.
     #[must_use]
     pub fn at(&self) -> Option<Nanos> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.whole.load(Ordering::Relaxed) {
             0 => None,
             at => Some(Nanos(at)),
         }
+    }
+
+    /// Returns when the connection asked for bytes last: an upload that goes on is not idle. Zero for never.
+    #[must_use]
+    pub fn progress(&self) -> Nanos {
+        Nanos(self.0.slice.load(Ordering::Relaxed))
     }
 }
 
@@ -111,8 +126,12 @@ mod tests {
         let (mut body, acceptance) = OutgoingBody::new(bytes.clone(), Clock::start());
         let again = body.clone();
         let mut lengths = Vec::new();
+        let mut progress = acceptance.progress();
+        assert_eq!(progress, Nanos::ZERO);
         while let Some(frame) = body.frame().now_or_never().unwrap() {
             assert_eq!(acceptance.at(), None);
+            assert!(acceptance.progress() >= progress && acceptance.progress() > Nanos::ZERO);
+            progress = acceptance.progress();
             lengths.push(frame.unwrap().into_data().unwrap().len());
         }
         assert_eq!(lengths, [SLICE, SLICE, 5]);
