@@ -69,7 +69,7 @@ impl ResponseBody {
         }
     }
 
-    /// Polls the body, then its connection, then the body again.
+    /// Polls the connection, then the body.
     ///
     /// The body is polled with a waker that does nothing: only the connection can fill it, and that is polled here,
     /// with the real one.
@@ -78,14 +78,9 @@ impl ResponseBody {
         connection: &mut Pooled,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut quiet = Context::from_waker(Waker::noop());
-        let ready = Pin::new(&mut *incoming).poll_frame(&mut quiet);
-        if ready.is_ready() {
-            return ready;
-        }
         // Its outcome is told by the body: an error there, or the end.
         let _ended = connection.poll_drive(cx);
-        Pin::new(incoming).poll_frame(&mut quiet)
+        Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 }
 

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use crate::clock::Nanos;
 use crate::http::tap::{Ending, Tap};
 use crate::http::{Boarding, BodyError, Carried};
-use crate::proxy::recorder::Feed;
+use crate::proxy::queue::Feed;
 use crate::trace::record::{
     End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, Link, Outcome, Passed, RequestHead,
     Side, Trailers,

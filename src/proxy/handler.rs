@@ -18,17 +18,16 @@ use tokio::sync::RwLock;
 use crate::clock::{Clock, Nanos};
 use crate::http::server::Accepted;
 use crate::http::tap::TapBody;
-use crate::http::{Carried, Client, ResponseBody, Scheme, SendError};
+use crate::http::{Carried, Client, ResponseBody, Scheme};
 use crate::proxy::answer::Answer;
 use crate::proxy::exchange::{Ledger, SideTap};
 use crate::proxy::expect::{Gate, Gated};
 use crate::proxy::hops::{self, Hop};
-use crate::proxy::recorder::Feed;
+use crate::proxy::queue::Feed;
+use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Routes;
 use crate::proxy::tunnel;
-use crate::trace::record::{
-    Event, Fault, FaultKind, FaultSide, Interim, RequestHead, ResponseHead, Side,
-};
+use crate::trace::record::{Event, Interim, RequestHead, ResponseHead, Side};
 use crate::trace::redact::Redactor;
 
 /// The proxy: everything that its connections share.
@@ -84,14 +83,6 @@ struct Admitted {
     route: Option<usize>,
     /// What the client turns its connection over to, if it asked for an upgrade.
     upgrade: Option<OnUpgrade>,
-}
-
-/// Why the proxy answers by itself.
-struct Refusal {
-    status: StatusCode,
-    /// For the `x-reenact-error` field and the JSON body.
-    code: &'static str,
-    fault: Fault,
 }
 
 const ERROR_FIELD: HeaderName = HeaderName::from_static("x-reenact-error");
@@ -422,56 +413,4 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 fn reason(parts: &http::response::Parts) -> Option<String> {
     let phrase = parts.extensions.get::<ReasonPhrase>()?;
     Some(String::from_utf8_lossy(phrase.as_bytes()).into_owned())
-}
-
-// === impl Refusal ===
-
-impl Refusal {
-    /// The upstream gave no response.
-    fn of(error: SendError) -> Self {
-        let (status, code) = match error.kind {
-            FaultKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-            FaultKind::Connect => (StatusCode::BAD_GATEWAY, "connect"),
-            FaultKind::Dns => (StatusCode::BAD_GATEWAY, "dns"),
-            FaultKind::Tls => (StatusCode::BAD_GATEWAY, "tls"),
-            FaultKind::Reset => (StatusCode::BAD_GATEWAY, "reset"),
-            FaultKind::Closed => (StatusCode::BAD_GATEWAY, "closed"),
-            FaultKind::Protocol => (StatusCode::BAD_GATEWAY, "protocol"),
-            FaultKind::Disconnected => (StatusCode::BAD_REQUEST, "disconnected"),
-            FaultKind::Other => (StatusCode::BAD_GATEWAY, "other"),
-        };
-        let side = match error.kind {
-            FaultKind::Disconnected => FaultSide::Client,
-            _ => FaultSide::Server,
-        };
-        let fault = Fault { side, kind: error.kind, text: format!("no response: {}", error.text) };
-        Self { status, code, fault }
-    }
-
-    fn no_upstream() -> Self {
-        let fault = Fault {
-            side: FaultSide::Client,
-            kind: FaultKind::Other,
-            text: "no upstream serves this path".to_owned(),
-        };
-        Self { status: StatusCode::NOT_FOUND, code: "no-upstream", fault }
-    }
-
-    fn connect_method() -> Self {
-        let fault = Fault {
-            side: FaultSide::Client,
-            kind: FaultKind::Protocol,
-            text: "a reverse proxy does not serve CONNECT".to_owned(),
-        };
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "connect-method", fault }
-    }
-
-    fn unasked_upgrade() -> Self {
-        let fault = Fault {
-            side: FaultSide::Server,
-            kind: FaultKind::Protocol,
-            text: "the upstream switched protocols without being asked".to_owned(),
-        };
-        Self { status: StatusCode::BAD_GATEWAY, code: "protocol", fault }
-    }
 }

@@ -20,11 +20,14 @@ mod expect;
 pub mod handler;
 pub mod hops;
 pub mod log;
+pub mod queue;
 pub mod recorder;
+mod refusal;
 pub mod route;
 mod tunnel;
 
 pub use handler::{HostPolicy, Proxy, ProxyOptions};
 pub use log::{Appended, Log, Strain};
-pub use recorder::{Feed, Recorder, RecorderError, RecorderStatus};
+pub use queue::{Feed, RecorderStatus};
+pub use recorder::{Recorder, RecorderError};
 pub use route::{Route, RouteError, Routes};

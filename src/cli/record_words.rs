@@ -1,0 +1,115 @@
+//! What `reenact record` says: how the recording goes, and what came of it.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use crate::proxy::{Feed, Recorder, RecorderError, RecorderStatus};
+use crate::trace::{Summary, WriteError};
+
+use super::Outcome;
+
+/// The recorder of a trace.
+pub(super) type TraceRecorder = Recorder<Summary, WriteError>;
+
+/// Closes the trace and says what is in it.
+pub(super) fn finish(recorder: TraceRecorder, out: &Path, json: bool) -> anyhow::Result<Outcome> {
+    let feed = recorder.feed();
+    let finished = recorder.finish();
+    let status = feed.status();
+    let mut summary = describe(&status);
+    match &finished {
+        Ok(written) => {
+            let name = written.path.display();
+            summary = format!("{name}: {summary}, {} on disk", HumanBytes(written.bytes));
+        }
+        Err(_) => summary = format!("{} is incomplete: {summary}", out.display()),
+    }
+    say(&summary);
+    if json {
+        print_json(&status, finished.as_ref().ok())?;
+    }
+    if let Err(error) = finished {
+        let open = crate::trace::open_path(out);
+        let advice = match &error {
+            RecorderError::Log(_) => format!("what was recorded before is in {}", open.display()),
+            RecorderError::Panicked(_) => {
+                format!("please report this; what was recorded is in {}", open.display())
+            }
+        };
+        return Err(anyhow::Error::new(error).context(advice));
+    }
+    Ok(if status.has_loss() { Outcome::Loss } else { Outcome::Done })
+}
+
+#[expect(clippy::print_stdout, reason = "data goes to stdout")]
+fn print_json(status: &RecorderStatus, written: Option<&Summary>) -> anyhow::Result<()> {
+    let summary = serde_json::json!({
+        "trace": written.map(|written| &written.path),
+        "complete": written.is_some(),
+        "bytes_on_disk": written.map_or(status.written_bytes, |written| written.bytes),
+        "body_bytes": status.body_bytes,
+        "exchanges": status.counters,
+        "lost": { "exchanges": status.lost_exchanges, "frames": status.lost_frames, "bytes": status.lost_bytes },
+        "queue_high_water_bytes": status.high_water_bytes,
+    });
+    println!("{}", serde_json::to_string_pretty(&summary)?);
+    Ok(())
+}
+
+/// Says how the recording goes: on a line that stays in place where there is a terminal, otherwise every 10 s.
+pub(super) async fn tell(feed: Feed) {
+    if !std::io::stderr().is_terminal() {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            say(&describe(&feed.status()));
+        }
+    }
+    let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}");
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    loop {
+        bar.set_message(describe(&feed.status()));
+        bar.tick();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Describes a recording in one line.
+fn describe(status: &RecorderStatus) -> String {
+    let counters = &status.counters;
+    let mut line = format!(
+        "{} exchanges ({} complete, {} failed, {} cancelled, {} open), {} of bodies, queue at most {}",
+        HumanCount(counters.admitted),
+        HumanCount(counters.complete),
+        HumanCount(counters.failed),
+        HumanCount(counters.cancelled),
+        HumanCount(counters.open().unwrap_or(0)),
+        HumanBytes(status.body_bytes),
+        HumanBytes(status.high_water_bytes as u64),
+    );
+    if status.has_loss() {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            line,
+            ", LOST {} exchanges and {} frames ({})",
+            HumanCount(status.lost_exchanges),
+            HumanCount(status.lost_frames),
+            HumanBytes(status.lost_bytes),
+        );
+    }
+    if status.failed {
+        line += ", RECORDING HAS STOPPED";
+    }
+    line
+}
+
+#[expect(clippy::print_stderr, reason = "words go to stderr")]
+pub(super) fn say(sentence: &str) {
+    eprintln!("{sentence}");
+}

@@ -1,0 +1,274 @@
+//! The queue between those that have something to record and the thread that writes it: no lock, no waiting, a bound in
+//! bytes.
+//!
+//! When it is full, frames are left out first, then whole exchanges that are not yet admitted; heads and ends of admitted
+//! ones are always taken, since they are bounded by what is in flight. What is left out is counted.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use crossbeam_queue::SegQueue;
+
+use crate::clock::{Clock, Nanos};
+use crate::proxy::log::Log;
+use crate::trace::record::{
+    Counters, DropReason, Event, ExchangeId, Frame, Gap, RequestHead, ResponseHead,
+};
+
+/// The recorder, seen by those that have something to record. Clones feed the same queue.
+#[derive(Clone)]
+pub struct Feed {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the recorder has seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecorderStatus {
+    /// Exchanges by what became of them, as far as they are written.
+    pub counters: Counters,
+    /// Bytes in the queue.
+    pub queued_bytes: usize,
+    /// Most bytes that were ever in the queue when the thread looked.
+    pub high_water_bytes: usize,
+    /// Bytes on disk.
+    pub written_bytes: u64,
+    /// Body bytes recorded or lost, both ways.
+    pub body_bytes: u64,
+    /// Whole exchanges left out.
+    pub lost_exchanges: u64,
+    /// Frames of known exchanges left out.
+    pub lost_frames: u64,
+    /// Bytes left out.
+    pub lost_bytes: u64,
+    /// Whether the thread has failed: nothing is recorded any more.
+    pub failed: bool,
+}
+
+pub(super) struct Shared {
+    pub(super) queue: SegQueue<Event>,
+    pub(super) clock: Clock,
+    pub(super) budget: usize,
+    /// Bytes that request heads may take beyond the budget.
+    reserve: usize,
+    pub(super) queued: AtomicUsize,
+    pub(super) high_water: AtomicUsize,
+    pub(super) state: AtomicU8,
+    pub(super) finishing: AtomicBool,
+    exchanges: AtomicU64,
+    body_bytes: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    loss: Loss,
+    /// Loss that a gap has told of, or that can't be told any more.
+    told: Loss,
+    pub(super) counters: Mutex<Counters>,
+}
+
+#[derive(Default)]
+pub(super) struct Loss {
+    exchanges: AtomicU64,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    /// When it began, plus one; 0 when there is none.
+    since: AtomicU64,
+}
+
+/// What an event costs beside its bytes.
+const EVENT_BYTES: usize = 96;
+pub(super) const RUNNING: u8 = 0;
+pub(super) const FINISHED: u8 = 1;
+pub(super) const WRITE_FAILED: u8 = 2;
+pub(super) const PANICKED: u8 = 3;
+
+// === impl RecorderStatus ===
+
+impl RecorderStatus {
+    /// Returns whether anything could not be recorded.
+    #[must_use]
+    pub const fn has_loss(&self) -> bool {
+        self.lost_exchanges > 0 || self.lost_frames > 0 || self.lost_bytes > 0
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// Returns the clock of the trace.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.shared.clock
+    }
+
+    /// Returns what was seen so far.
+    #[must_use]
+    pub fn status(&self) -> RecorderStatus {
+        self.shared.status()
+    }
+
+    /// Numbers an exchange and admits it. False when there is no room: then nothing else of it may be pushed but
+    /// [`Feed::lost_body`].
+    #[must_use]
+    pub fn admit(&self, request: impl FnOnce(ExchangeId) -> RequestHead) -> (ExchangeId, bool) {
+        let id = ExchangeId(self.shared.exchanges.fetch_add(1, Ordering::Relaxed) + 1);
+        let limit = self.shared.budget + self.shared.reserve;
+        let head = request(id);
+        let cost = head_cost(&head.headers) + head.target.len();
+        let admitted = self.shared.push(Event::Request(Box::new(head)), cost, limit);
+        if !admitted {
+            self.shared.lose(1, 0, cost);
+        }
+        (id, admitted)
+    }
+
+    /// Pushes a body frame; false when there is no room.
+    #[must_use]
+    pub fn frame(&self, frame: Frame) -> bool {
+        let bytes = frame.data.len();
+        let pushed = self.shared.push(Event::Frame(frame), bytes + EVENT_BYTES, self.shared.budget);
+        if !pushed {
+            self.shared.lose(0, 1, bytes);
+        }
+        pushed
+    }
+
+    /// Pushes the head of a response.
+    pub fn response(&self, head: ResponseHead) {
+        let cost = head_cost(&head.headers);
+        self.must(Event::Response(Box::new(head)), cost);
+    }
+
+    /// Pushes what is neither a frame nor a head: small, and bounded by the exchanges in flight.
+    pub fn note(&self, event: Event) {
+        self.must(event, 4 * EVENT_BYTES);
+    }
+
+    /// Counts the body bytes of an exchange that was not admitted.
+    pub fn lost_body(&self, data: &Bytes) {
+        self.shared.lose(0, 0, data.len());
+    }
+
+    /// Counts body bytes that passed, for the status.
+    pub fn passed(&self, bytes: u64) {
+        self.shared.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn must(&self, event: Event, cost: usize) {
+        // Lost only when the thread has failed, and then everything is.
+        let _pushed = self.shared.push(event, cost, usize::MAX);
+    }
+}
+
+/// Returns what a message head costs in the queue.
+fn head_cost(headers: &http::HeaderMap) -> usize {
+    let fields: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+    fields + 4 * EVENT_BYTES
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(budget: usize, written_bytes: u64, counters: Counters, clock: Clock) -> Self {
+        Self {
+            queue: SegQueue::new(),
+            clock,
+            budget,
+            reserve: budget / 4,
+            queued: AtomicUsize::new(0),
+            high_water: AtomicUsize::new(0),
+            state: AtomicU8::new(RUNNING),
+            finishing: AtomicBool::new(false),
+            exchanges: AtomicU64::new(0),
+            body_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(written_bytes),
+            loss: Loss::default(),
+            told: Loss::default(),
+            counters: Mutex::new(counters),
+        }
+    }
+
+    pub(super) fn push(&self, event: Event, cost: usize, limit: usize) -> bool {
+        if self.state.load(Ordering::Acquire) != RUNNING {
+            return false;
+        }
+        let before = self.queued.fetch_add(cost, Ordering::AcqRel);
+        if before.saturating_add(cost) > limit {
+            self.queued.fetch_sub(cost, Ordering::AcqRel);
+            return false;
+        }
+        self.queue.push(event);
+        true
+    }
+
+    pub(super) fn lose(&self, exchanges: u64, frames: u64, bytes: usize) {
+        let now = self.clock.now().0 + 1;
+        // The first loss since the last gap says when it began.
+        let _first = self.loss.since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+        self.loss.exchanges.fetch_add(exchanges, Ordering::Relaxed);
+        self.loss.frames.fetch_add(frames, Ordering::Relaxed);
+        self.loss.bytes.fetch_add(bytes as u64, Ordering::Release);
+    }
+
+    /// Takes what was lost since the last call, as a gap.
+    pub(super) fn take_gap(&self) -> Option<Gap> {
+        let since = self.loss.since.swap(0, Ordering::AcqRel);
+        let exchanges = self.loss.exchanges.swap(0, Ordering::AcqRel);
+        let frames = self.loss.frames.swap(0, Ordering::AcqRel);
+        let bytes = self.loss.bytes.swap(0, Ordering::AcqRel);
+        if exchanges == 0 && frames == 0 && bytes == 0 {
+            return None;
+        }
+        self.told.exchanges.fetch_add(exchanges, Ordering::Relaxed);
+        self.told.frames.fetch_add(frames, Ordering::Relaxed);
+        self.told.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let until = self.clock.now();
+        let from = if since == 0 { until } else { Nanos(since - 1).min(until) };
+        let reason = match self.state.load(Ordering::Acquire) {
+            RUNNING => DropReason::QueueFull,
+            WRITE_FAILED => DropReason::WriteFailed,
+            _ => DropReason::RecorderStopped,
+        };
+        Some(Gap { from, until, reason, exchanges, frames, bytes })
+    }
+
+    /// Returns the share of the budget that is in use.
+    #[expect(clippy::cast_precision_loss, reason = "a share, for rough decisions")]
+    pub(super) fn filled(&self) -> f32 {
+        self.queued.load(Ordering::Relaxed) as f32 / self.budget.max(1) as f32
+    }
+
+    pub(super) fn status(&self) -> RecorderStatus {
+        let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |pick: fn(&Loss) -> &AtomicU64| {
+            pick(&self.loss).load(Ordering::Relaxed) + pick(&self.told).load(Ordering::Relaxed)
+        };
+        RecorderStatus {
+            counters,
+            queued_bytes: self.queued.load(Ordering::Relaxed),
+            high_water_bytes: self.high_water.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            body_bytes: self.body_bytes.load(Ordering::Relaxed),
+            lost_exchanges: sum(|loss| &loss.exchanges),
+            lost_frames: sum(|loss| &loss.frames),
+            lost_bytes: sum(|loss| &loss.bytes),
+            failed: matches!(self.state.load(Ordering::Relaxed), WRITE_FAILED | PANICKED),
+        }
+    }
+
+    pub(super) fn publish<L: Log>(&self, log: &L) {
+        self.written_bytes.store(log.written_bytes(), Ordering::Relaxed);
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = log.counters();
+    }
+}
+
+/// Returns what an event was charged with when it was pushed.
+pub(super) fn cost(event: &Event) -> usize {
+    match event {
+        Event::Request(head) => head_cost(&head.headers) + head.target.len(),
+        Event::Response(head) => head_cost(&head.headers),
+        Event::Frame(frame) => frame.data.len() + EVENT_BYTES,
+        Event::Link(_) | Event::Interim(_) | Event::Trailers(_) | Event::End(_) | Event::Gap(_) => {
+            4 * EVENT_BYTES
+        }
+    }
+}
