@@ -183,7 +183,7 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
         "milliseconds", "p50", "p90", "p99", "max", "rows"
     ));
     for (name, histogram) in [
-        ("time to first token", &summary.ttft),
+        ("first token, streamed", &summary.ttft),
         ("  the same from due", &summary.ttft_due),
         ("time per output token", &summary.tpot),
         ("end to end, no error", &summary.e2e),

@@ -1,7 +1,7 @@
 //! What a handler can do with an HTTP/1.1 client's connection beside answering: send interim responses, wait until what
 //! it answered so far has left, and end the connection with a reset.
 //!
-//! hyper's server sends `100 Continue` by itself and no other interim response. [`OutletIo`] lies below hyper on the
+//! hyper's server sends `100 Continue` by itself and no other interim response. `OutletIo` lies below hyper on the
 //! connection and puts heads in between: when the handler of an exchange runs, the response before has been written out
 //! in full, and its own has not begun, so that the place is always the right one.
 //!

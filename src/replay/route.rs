@@ -59,7 +59,7 @@ struct Lane {
 
 /// A target that can't be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("target {url} can't be reached: {source}")]
+#[error("target {url} can't be reached")]
 pub struct Unreachable {
     /// Its base URL.
     pub url: Arc<str>,

@@ -16,7 +16,7 @@ pub struct Summary {
     pub counts: Counts,
     /// Sent less due, all that were sent.
     pub lateness: Histogram,
-    /// Time to first token from sent, all that had one.
+    /// Time to first token from sent, streamed responses without error: the same rows as in a report.
     pub ttft: Histogram,
     /// The same from due.
     pub ttft_due: Histogram,
@@ -82,11 +82,13 @@ impl Summary {
             }
         };
         put(&mut self.lateness, row.lateness_ns);
-        put(&mut self.ttft, row.ttft_ns);
-        put(&mut self.ttft_due, row.ttft_due_ns);
-        put(&mut self.tpot, row.tpot_ns);
         if row.outcome == "complete" && row.error_kind.is_none() {
             put(&mut self.e2e, row.e2e_ns);
+            if row.stream == Some(true) {
+                put(&mut self.ttft, row.ttft_ns);
+                put(&mut self.ttft_due, row.ttft_due_ns);
+                put(&mut self.tpot, row.tpot_ns);
+            }
         }
         self.output_tokens += row.output_tokens.unwrap_or(0);
         self.cold += u64::from(row.connect_ns.is_some());

@@ -1,7 +1,7 @@
 //! From marks and facts to columns: what a replayed and a recorded exchange have in common.
 //!
 //! A row is filled in this order: the raw marks by whoever took them, then [`put_request`], [`put_response`], and at last
-//! [`derive`], which computes every duration from the marks in the row and nothing else (formulas: [`super::rows`]).
+//! [`derive()`], which computes every duration from the marks in the row and nothing else (formulas: [`super::rows`]).
 
 use crate::clock::Anchor;
 use crate::dialect::{Dialect, Operation, RequestFacts, ResponseFacts};
