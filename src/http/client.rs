@@ -15,58 +15,27 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::uri::{Authority, Scheme as UriScheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::unconstrained;
 
 use crate::clock::{Clock, Nanos};
 use crate::http::body::{BoxError, Done, RequestBody, ResponseBody};
 use crate::http::connect::{Opened, open};
 use crate::http::error::{SendError, classify, describe};
+use crate::http::form::{for_h1, for_h2};
+use crate::http::options::{ClientOptions, Protocol};
 use crate::http::origin::{Origin, Scheme};
 use crate::http::pool::{Lease, Pool, Pooled, Shared};
-use crate::http::stream::Stream;
+use crate::http::shake::{shake_h1, shake_h2};
 use crate::trace::record::{FaultKind, Version};
 
 /// A client of one origin. Clones share its connections.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
-}
-
-/// How a [`Client`] connects.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// Longest time for name resolution, TCP connect and TLS handshake together.
-    pub connect_timeout: Duration,
-    /// Which version of HTTP to speak.
-    pub protocol: Protocol,
-    /// TLS settings (`http::tls`), needed for an `https` origin. The ALPN list is set by the client.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Most idle HTTP/1.1 connections kept; 0 for a connection per exchange.
-    pub max_idle: usize,
-    /// Longest time that an idle connection is kept.
-    pub idle_timeout: Duration,
-    /// Keep the case of HTTP/1.1 response header names, for a server that writes them out again.
-    pub preserve_header_case: bool,
-}
-
-/// Which version of HTTP a client speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// What ALPN chooses; HTTP/1.1 without TLS.
-    #[default]
-    Auto,
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2; without TLS by prior knowledge.
-    Http2,
 }
 
 /// The connection that carried an exchange. In the extensions of a response, and in a [`SendError`].
@@ -355,7 +324,7 @@ impl Client {
         done: &Done,
         carried: Carried,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let request = self.inner.for_h1(request);
+        let request = for_h1(&self.inner.origin, &self.inner.authority, request);
         let is_connect = *request.method() == Method::CONNECT;
         let read_before = connection.read.get();
         // Unconstrained: a task that has used up its turn would get a wake-up instead of the response, by a waker that
@@ -388,7 +357,7 @@ impl Client {
         request: Request<RequestBody>,
         carried: Carried,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let request = self.inner.for_h2(request);
+        let request = for_h2(&self.inner.origin, &self.inner.authority, request);
         let read_before = shared.read.get();
         match shared.sender.try_send_request(request).await {
             Ok(response) => Ok(finish(response, None, carried)),
@@ -423,106 +392,8 @@ fn finish(
     response
 }
 
-async fn shake_h1(
-    stream: Stream,
-    id: u64,
-    preserve_header_case: bool,
-) -> Result<Pooled, SendError> {
-    let read = stream.bytes_read();
-    let (sender, driver) = http1::Builder::new()
-        .preserve_header_case(preserve_header_case)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
-    Ok(Pooled::new(sender, driver, read, id))
-}
-
-async fn shake_h2(stream: Stream, id: u64) -> Result<Shared, SendError> {
-    let read = stream.bytes_read();
-    let (sender, driver) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_header_list_size(H2_MAX_HEADER_LIST)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
-    tokio::spawn(async move {
-        // Its error reaches each exchange on it.
-        let _ended = driver.await;
-    });
-    Ok(Shared { sender, read, id })
-}
-
 fn nanos(duration: Duration) -> u64 {
     Nanos::from(duration).0
-}
-
-/// How much of one HTTP/2 response may be on its way before its reader asks for more.
-const H2_STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all responses on a connection.
-const H2_CONNECTION_WINDOW: u32 = 16 << 20;
-/// Longest HTTP/2 header section.
-const H2_MAX_HEADER_LIST: u32 = 1 << 20;
-
-// === impl ClientOptions ===
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            protocol: Protocol::Auto,
-            tls: None,
-            max_idle: 1024,
-            idle_timeout: Duration::from_secs(90),
-            preserve_header_case: false,
-        }
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// Puts the request into origin form, with the prefix and a `Host`.
-    fn for_h1(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
-        if *request.method() != Method::CONNECT
-            && (!self.origin.prefix.is_empty() || request.uri().authority().is_some())
-        {
-            *request.uri_mut() = Uri::from(self.origin.path(request.uri()));
-        }
-        if !request.headers().contains_key(HOST) {
-            request.headers_mut().insert(HOST, self.authority.clone());
-        }
-        *request.version_mut() = http::Version::HTTP_11;
-        request
-    }
-
-    /// Puts the request into HTTP/2's form: `Host` becomes the authority.
-    fn for_h2(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
-        let named = request.headers().get(HOST).unwrap_or(&self.authority);
-        let authority = Authority::try_from(named.as_bytes()).ok();
-        let path = self.origin.path(request.uri());
-        let mut uri = std::mem::take(request.uri_mut()).into_parts();
-        uri.path_and_query = Some(path);
-        uri.authority = authority.or_else(|| Authority::try_from(self.origin.authority()).ok());
-        uri.scheme = Some(match self.origin.scheme {
-            Scheme::Http => UriScheme::HTTP,
-            Scheme::Https => UriScheme::HTTPS,
-        });
-        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        *request.version_mut() = http::Version::HTTP_2;
-        if request.headers().contains_key(HOST) {
-            // Not `remove`: it moves the last field to the place of the removed one.
-            let mut headers = HeaderMap::with_capacity(request.headers().len());
-            for (name, value) in request.headers() {
-                if name != HOST {
-                    headers.append(name, value.clone());
-                }
-            }
-            *request.headers_mut() = headers;
-        }
-        request
-    }
 }
 
 // === impl Boarding ===

@@ -11,17 +11,21 @@ pub mod body;
 pub mod client;
 mod connect;
 pub mod error;
+mod form;
+pub mod options;
 pub mod origin;
 pub mod outlet;
 
 mod pool;
 pub mod server;
+mod shake;
 pub mod stream;
 pub mod tap;
 pub mod tls;
 pub mod workers;
 
 pub use body::{BodyError, ResponseBody};
-pub use client::{Boarding, Carried, Client, ClientOptions, Protocol};
+pub use client::{Boarding, Carried, Client};
 pub use error::SendError;
+pub use options::{ClientOptions, Protocol};
 pub use origin::{Origin, OriginError, Scheme};

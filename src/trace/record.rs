@@ -90,7 +90,7 @@ pub struct RequestHead {
     pub authority: Option<String>,
     /// Header fields as received, hop-by-hop fields included.
     pub headers: HeaderMap,
-    /// Index into [`Header::upstreams`] of the upstream that was chosen.
+    /// Index into [`Header::upstreams`] of the upstream that was chosen; `u32::MAX` when none serves the path.
     pub upstream: u32,
 }
 

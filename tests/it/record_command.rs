@@ -70,6 +70,19 @@ impl Process {
     }
 }
 
+/// Invariant 2: the trace itself proves that nothing is missing in silence.
+#[track_caller]
+fn check_verified(path: &Path, status: i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_reenact"))
+        .args(["trace", "verify"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(status), "{words}");
+}
+
 fn exchanges(path: &Path) -> Vec<Exchange> {
     let trace = Trace::open(path).unwrap();
     let mut assembler = Assembler::default();
@@ -119,6 +132,7 @@ fn a_signal_lets_what_is_under_way_finish() {
         let exchanges = exchanges(&out);
         assert_eq!(exchanges[0].response_body(), "firstlast");
         assert!(Trace::open(&out).unwrap().health().complete);
+        check_verified(&out, 0);
         assert!(!String::from_utf8_lossy(&std::fs::read(&out).unwrap()).contains("s3cret"));
     }
 }
@@ -145,6 +159,7 @@ fn a_second_signal_ends_at_once_and_the_trace_says_what_was_cut() {
     let end = exchange.end.unwrap();
     assert_eq!(end.outcome, Outcome::Failed);
     assert!(end.fault.unwrap().text.contains("proxy stopped"));
+    check_verified(&out, 0);
 }
 
 /// Sends an event each 10 ms, for ever, and tells each number when it was sent.
@@ -318,6 +333,7 @@ fn a_recording_of_nothing_is_a_trace_all_the_same() {
     let (status, stdout, words) = process.wait();
     assert_eq!((status, stdout.as_str()), (Some(0), ""), "{words}");
     assert!(exchanges(&out).is_empty());
+    check_verified(&out, 0);
 }
 
 #[test]
@@ -342,4 +358,5 @@ fn loss_is_exit_status_3_and_a_gap_in_the_trace() {
     let passed = exchange.end.unwrap().response;
     assert_eq!(passed.bytes, body.len() as u64);
     assert!(passed.lost_bytes > 0);
+    check_verified(&out, 3);
 }

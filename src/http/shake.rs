@@ -1,0 +1,48 @@
+//! Beginning HTTP on an open connection.
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use crate::http::error::{SendError, classify, describe};
+use crate::http::pool::{Pooled, Shared};
+use crate::http::stream::Stream;
+
+/// Begins HTTP/1.1 on a stream.
+pub(super) async fn shake_h1(
+    stream: Stream,
+    id: u64,
+    preserve_header_case: bool,
+) -> Result<Pooled, SendError> {
+    let read = stream.bytes_read();
+    let (sender, driver) = http1::Builder::new()
+        .preserve_header_case(preserve_header_case)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
+    Ok(Pooled::new(sender, driver, read, id))
+}
+
+/// Begins HTTP/2 on a stream, and has a task drive it.
+pub(super) async fn shake_h2(stream: Stream, id: u64) -> Result<Shared, SendError> {
+    let read = stream.bytes_read();
+    let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_header_list_size(H2_MAX_HEADER_LIST)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
+    tokio::spawn(async move {
+        // Its error reaches each exchange on it.
+        let _ended = driver.await;
+    });
+    Ok(Shared { sender, read, id })
+}
+
+/// How much of one HTTP/2 response may be on its way before its reader asks for more.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all responses on a connection.
+const H2_CONNECTION_WINDOW: u32 = 16 << 20;
+/// Longest HTTP/2 header section.
+const H2_MAX_HEADER_LIST: u32 = 1 << 20;
