@@ -41,22 +41,38 @@
 //!
 //! # Invariants
 //!
+//! Each names tests that hold it; `tests/it/layering.rs` checks that they exist.
+//!
 //! 1. Recording never fails, delays or alters an exchange. The per-frame path is: poll the inner body, read the clock,
-//!    push a reference-counted `Bytes`, return the frame. No parse, no await, no lock, no copy.
+//!    push a reference-counted `Bytes`, return the frame. No parse, no await, no lock, no copy (but for small frames, which
+//!    would otherwise keep a whole read buffer alive). `requests_arrive_byte_for_byte`, `responses_arrive_byte_for_byte`,
+//!    `each_event_arrives_when_it_was_sent`, `a_full_queue_harms_no_exchange_and_every_loss_is_counted`,
+//!    `a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read`
 //! 2. Conservation: admitted = complete + failed + cancelled + sampled out + dropped, provable from the trace alone by
-//!    `reenact trace verify`. A dropped thing is a gap.
+//!    `reenact trace verify`. A dropped thing is a gap. `verify_has_three_verdicts`,
+//!    `loss_is_exit_status_3_and_a_gap_in_the_trace`
 //! 3. An exchange is admitted before the first await: a client that leaves before the response head is recorded.
+//!    `a_client_that_leaves_before_the_response_head_is_recorded_and_the_upstream_cancelled`
 //! 4. Bytes and cut points are stored as they passed; what they mean is derived later, by [`dialect`].
+//!    `any_traffic_reads_back`
 //! 5. Each frame carries two stamps: read from one side, and accepted by the other; monotonic, one wall anchor.
+//!    `each_frame_is_told_with_the_time_it_was_read_and_the_time_it_was_accepted`
 //! 6. Credentials are replaced before the queue. The list of redacted fields is the list of credentials.
+//!    `no_credential_gets_into_the_queue`, `what_is_sent_carries_no_recorded_credential_and_names_the_target`
 //! 7. A trace cut at any byte reads up to its last flushed record and says so. Every length is checked against a named
 //!    limit before it is allocated. Reader memory follows the block, not the file.
+//!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`
 //! 8. A release never waits for the disk. Due times are absolute and fixed before the run; lateness is in every row.
+//!    `memory_stays_flat_whatever_the_trace_holds`, `a_stream_is_marked_frame_by_frame`
 //! 9. Same trace, same options: the same bytes in the same order at the same due times, on every machine.
+//!    `two_replays_and_a_dry_run_have_the_same_digest_and_another_seed_has_not`
 //! 10. A failed request is a row. A percentile says which rows it was taken over.
-//! 11. Marks are raw: other tools' metrics are functions over them.
-//! 12. The report depends on the run folder alone.
+//!     `errors_of_the_server_are_rows_and_not_our_failures`, `a_run_is_reported_whole`
+//! 11. Marks are raw: durations and other tools' metrics are functions over them (`reports/sql/other_tools.sql`).
+//!     `durations_follow_from_the_marks`
+//! 12. The report depends on the run folder alone. `an_empty_run_and_missing_files_are_sentences`
 //! 13. `unsafe` is forbidden; order never depends on a hash map; time is read in [`clock`] only.
+//!     `time_is_read_in_one_place_and_nothing_is_ordered_by_a_hash`
 
 pub mod cli;
 pub mod clock;

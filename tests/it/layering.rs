@@ -57,11 +57,55 @@ fn trespasses(module: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Returns every Rust file below a folder of the project.
+fn below(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    found
+}
+
+/// Returns the names in backticks of the list of invariants that look like tests.
+fn tests_named(page: &str) -> Vec<&str> {
+    let list = page.split("# Invariants").nth(1).unwrap();
+    let quoted = list.split('`').skip(1).step_by(2);
+    quoted.filter(|name| name.contains('_') && !name.contains('/')).collect()
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let page = include_str!("../../src/lib.rs");
+    let code: String = [below("src"), below("tests")]
+        .concat()
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let named = tests_named(page);
+    assert!(named.len() > 12, "{named:?}");
+    for name in named {
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "src/lib.rs names the test `{name}`, which does not exist"
+        );
+    }
+}
+
+/// Invariant 13; `Cargo.toml` forbids `unsafe`, and clippy bans the same by type.
+#[test]
+fn time_is_read_in_one_place_and_nothing_is_ordered_by_a_hash() {
+    for path in below("src") {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_clock = path.ends_with("src/clock.rs");
+        for banned in ["Instant::now(", "SystemTime::now(", "HashMap<", "HashSet<"] {
+            assert!(is_clock || !text.contains(banned), "{} has {banned}", path.display());
+        }
+    }
+    assert!(include_str!("../../Cargo.toml").contains("unsafe_code = \"forbid\""));
+}
+
 #[test]
 fn every_module_keeps_to_the_house() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    files(&src, &mut found);
+    let found = below("src");
     let bad: Vec<String> = found
         .iter()
         .flat_map(|path| {
