@@ -16,6 +16,7 @@ mod block;
 mod codec;
 mod columns;
 mod compress;
+mod counters;
 mod decoder;
 mod format;
 #[cfg(test)]

@@ -1,0 +1,72 @@
+//! The running totals of a recording, which every flush carries: what proves that nothing is missing in silence.
+
+use serde::Serialize;
+
+use crate::trace::record::{DropReason, Event, Outcome};
+
+/// The running totals. `admitted` is the sum of all others and of the exchanges still open.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, bincode::Encode, bincode::Decode,
+)]
+pub struct Counters {
+    /// Exchanges whose request head was read.
+    pub admitted: u64,
+    /// Of these, ended complete.
+    pub complete: u64,
+    /// Of these, ended failed.
+    pub failed: u64,
+    /// Of these, ended cancelled.
+    pub cancelled: u64,
+    /// Of these, left out by sampling.
+    pub sampled_out: u64,
+    /// Of these, dropped whole for [`DropReason::QueueFull`].
+    pub dropped_queue_full: u64,
+    /// Of these, dropped whole for [`DropReason::RecorderStopped`].
+    pub dropped_recorder_stopped: u64,
+    /// Of these, dropped whole for [`DropReason::WriteFailed`].
+    pub dropped_write_failed: u64,
+}
+
+// === impl Counters ===
+
+impl Counters {
+    /// Takes an event into account: the only way in which the totals change.
+    pub fn count(&mut self, event: &Event) {
+        match event {
+            Event::Request(_) => self.admitted += 1,
+            Event::End(end) => match end.outcome {
+                Outcome::Complete => self.complete += 1,
+                Outcome::Failed => self.failed += 1,
+                Outcome::Cancelled => self.cancelled += 1,
+            },
+            Event::Gap(gap) => {
+                self.admitted += gap.exchanges;
+                *match gap.reason {
+                    DropReason::QueueFull => &mut self.dropped_queue_full,
+                    DropReason::RecorderStopped => &mut self.dropped_recorder_stopped,
+                    DropReason::WriteFailed => &mut self.dropped_write_failed,
+                } += gap.exchanges;
+            }
+            Event::Link(_)
+            | Event::Interim(_)
+            | Event::Response(_)
+            | Event::Frame(_)
+            | Event::Trailers(_) => {}
+        }
+    }
+
+    /// Returns the exchanges dropped whole, for any reason.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped_queue_full + self.dropped_recorder_stopped + self.dropped_write_failed
+    }
+
+    /// Returns the exchanges that had not ended: admitted less all outcomes. None when the outcomes exceed the
+    /// admitted, which breaks the conservation law.
+    #[must_use]
+    pub const fn open(&self) -> Option<u64> {
+        self.admitted.checked_sub(
+            self.complete + self.failed + self.cancelled + self.sampled_out + self.dropped(),
+        )
+    }
+}
