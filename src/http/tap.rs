@@ -18,7 +18,7 @@ use crate::clock::{Clock, Nanos};
 /// What watches a body. No call may block: they are made while the body is polled.
 pub trait Tap<E> {
     /// Takes hold of a frame's bytes as soon as they are read: a reference, unless the tap knows better.
-    fn keep(&self, data: &Bytes) -> Bytes {
+    fn keep(&mut self, data: &Bytes) -> Bytes {
         data.clone()
     }
 

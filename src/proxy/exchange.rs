@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::clock::Nanos;
@@ -53,8 +53,12 @@ pub struct SideTap {
     ledger: Option<Arc<Ledger>>,
     side: Side,
     passed: Passed,
+    /// Room for copies of small frames.
+    copies: BytesMut,
 }
 
+/// How much room for copies is made at once.
+const COPIES: usize = 4 << 10;
 /// Longest frame that is copied rather than held by reference: half of the buffer that hyper reads into.
 const COPY_UP_TO: usize = 4 << 10;
 
@@ -218,22 +222,38 @@ impl SideTap {
     /// Watches one side of an exchange.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, side: Side) -> Self {
-        Self { ledger: Some(ledger), side, passed: Passed::default() }
+        Self { ledger: Some(ledger), side, passed: Passed::default(), copies: BytesMut::new() }
     }
 
     /// Watches nothing.
     #[must_use]
     pub fn silent() -> Self {
-        Self { ledger: None, side: Side::Response, passed: Passed::default() }
+        Self {
+            ledger: None,
+            side: Side::Response,
+            passed: Passed::default(),
+            copies: BytesMut::new(),
+        }
     }
 
     /// Takes hold of a frame's bytes. A small frame is copied: by reference it would keep the whole buffer that it was
     /// read into, often tens of times its size, so that the queue would hold far more than its budget says, and the
     /// connection could not use that buffer again. Copying is also the faster of the two (a page is not touched anew for
     /// each read).
-    fn hold(&self, data: &Bytes) -> Bytes {
-        let is_small = data.len() <= COPY_UP_TO;
-        if is_small && self.ledger.is_some() { Bytes::copy_from_slice(data) } else { data.clone() }
+    fn hold(&mut self, data: &Bytes) -> Bytes {
+        if data.len() > COPY_UP_TO || self.ledger.is_none() {
+            return data.clone();
+        }
+        if self.passed.frames == 0 {
+            // Often the only one.
+            return Bytes::copy_from_slice(data);
+        }
+        // A stream: its frames share an allocation.
+        if self.copies.capacity() < data.len() {
+            self.copies = BytesMut::with_capacity(COPIES);
+        }
+        self.copies.extend_from_slice(data);
+        self.copies.split().freeze()
     }
 
     /// A frame passed.
@@ -281,7 +301,7 @@ impl Drop for SideTap {
 
 /// Watches a request body: what breaks it is the client.
 impl Tap<hyper::Error> for SideTap {
-    fn keep(&self, data: &Bytes) -> Bytes {
+    fn keep(&mut self, data: &Bytes) -> Bytes {
         self.hold(data)
     }
 
@@ -309,7 +329,7 @@ impl Tap<hyper::Error> for SideTap {
 
 /// Watches a response body: what breaks it is the upstream.
 impl Tap<BodyError> for SideTap {
-    fn keep(&self, data: &Bytes) -> Bytes {
+    fn keep(&mut self, data: &Bytes) -> Bytes {
         self.hold(data)
     }
 
