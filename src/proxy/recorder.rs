@@ -196,3 +196,73 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::trace::record::{Counters, DropReason, Gap};
+
+    /// A log that breaks at its second event.
+    struct Brittle {
+        taken: u32,
+        panics: bool,
+    }
+
+    impl Log for Brittle {
+        type Summary = u32;
+        type Error = io::Error;
+
+        fn append(&mut self, _event: Event) -> io::Result<Appended> {
+            self.taken += 1;
+            assert!(self.taken < 2 || !self.panics, "a defect");
+            if self.taken < 2 {
+                Ok(Appended::Taken)
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+
+        fn flush(&mut self, _now: Nanos) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn strain(&mut self, _strain: Strain) {}
+
+        fn counters(&self) -> Counters {
+            Counters::default()
+        }
+
+        fn written_bytes(&self) -> u64 {
+            0
+        }
+
+        fn finish(self) -> io::Result<u32> {
+            Ok(self.taken)
+        }
+    }
+
+    #[track_caller]
+    fn check(panics: bool, expected: &str) {
+        let (recorder, feed) =
+            Recorder::start(Brittle { taken: 0, panics }, 1 << 20, Clock::start()).unwrap();
+        let reason = DropReason::QueueFull;
+        let gap =
+            Gap { from: Nanos(1), until: Nanos(1), reason, exchanges: 0, frames: 0, bytes: 0 };
+        // Pushing goes on whatever becomes of the thread, and the failure is a state.
+        while !feed.status().failed {
+            feed.note(Event::Gap(gap));
+        }
+        feed.note(Event::Gap(gap));
+        let error = recorder.finish().unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+
+    /// Invariant 1: recording that fails harms nothing else.
+    #[test]
+    fn a_failing_thread_becomes_a_state_and_its_error_comes_out_at_the_end() {
+        check(false, "recording stopped");
+        check(true, "a defect");
+    }
+}
