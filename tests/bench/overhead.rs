@@ -23,8 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 const CHUNK_BYTES: usize = 196;
 /// Chunks in one streamed answer.
 const CHUNKS: usize = 500;
-/// Chunks that the upstream hands to the kernel at once.
-const CHUNKS_A_WRITE: usize = 4;
+/// Chunks that the upstream hands to the kernel at once in a burst; a server that streams tokens sends one.
+const BURST: usize = 4;
 /// Connections under load.
 const CONNECTIONS: usize = 16;
 /// Turns of each measurement; the median counts.
@@ -41,6 +41,7 @@ struct Subject {
     processes: Vec<Running>,
     unary: Vec<f64>,
     chunks: Vec<f64>,
+    burst_chunks: Vec<f64>,
     latency_us: Vec<f64>,
 }
 
@@ -84,15 +85,15 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     );
     let head =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    let batches = batches();
+    let (single, bursts) = (pieces(1), pieces(BURST));
     let mut buffer = Vec::new();
     loop {
         let Some(path) = read_request(&mut stream, &mut buffer).await? else { return Ok(()) };
         match path.as_str() {
-            "/stream" => {
+            "/stream" | "/burst" => {
                 stream.write_all(head.as_bytes()).await?;
-                for batch in &batches {
-                    stream.write_all(batch).await?;
+                for piece in if path == "/stream" { &single } else { &bursts } {
+                    stream.write_all(piece).await?;
                     tokio::task::yield_now().await;
                 }
                 stream.write_all(b"0\r\n\r\n").await?;
@@ -101,7 +102,7 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
                 stream.write_all(head.as_bytes()).await?;
                 loop {
                     tokio::time::sleep(Duration::from_millis(500)).await;
-                    stream.write_all(&batches[0]).await?;
+                    stream.write_all(&single[0]).await?;
                 }
             }
             _ => stream.write_all(unary.as_bytes()).await?,
@@ -109,8 +110,8 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the pieces of a streamed answer: events of a chat model, a word each, several in a piece.
-fn batches() -> Vec<Vec<u8>> {
+/// Returns the pieces of a streamed answer: events of a chat model, a word each, `chunks` of them in a piece.
+fn pieces(chunks: usize) -> Vec<Vec<u8>> {
     const WORDS: &str = "the of and to in is it that for on with as was at by this be from or an are not have you we";
     let events = WORDS.split(' ').cycle().take(CHUNKS).enumerate().map(|(number, word)| {
         let start = r#"data: {"id":"chatcmpl-8Xw0JXbPqTzvN2","object":"chat.completion.chunk","created":1764000000,"model":"m","choices":[{"index":0,"delta":{"content":""#;
@@ -119,7 +120,7 @@ fn batches() -> Vec<Vec<u8>> {
         let event = format!("{start}{:<filler$}{end}\n\n", format!("{word} {}", number * number));
         format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
     });
-    events.collect::<Vec<_>>().chunks(CHUNKS_A_WRITE).map(<[_]>::concat).collect()
+    events.collect::<Vec<_>>().chunks(chunks).map(<[_]>::concat).collect()
 }
 
 /// Reads one request with its body and returns its path, or none when the peer has left.
@@ -286,15 +287,19 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
                     .block_on(rate(subject.port, "/unary", &[b'x'; 400]))
                     .context(subject.name)?,
             );
-            let streams = runtime
-                .block_on(rate(subject.port, "/stream", b"0\r\n\r\n"))
-                .context(subject.name)?;
-            subject.chunks.push(streams * CHUNKS as f64);
+            for (path, figures) in
+                [("/stream", &mut subject.chunks), ("/burst", &mut subject.burst_chunks)]
+            {
+                let streams = runtime
+                    .block_on(rate(subject.port, path, b"0\r\n\r\n"))
+                    .context(subject.name)?;
+                figures.push(streams * CHUNKS as f64);
+            }
         }
     }
     println!(
         "| {CONNECTIONS} connections, 2 cores shared with load and upstream | unary/s | added p50, 1 connection | \
-              chunks/s | memory, {OPEN_STREAMS} open streams |\n|---|---|---|---|---|"
+              chunks/s, one a write | chunks/s, {BURST} a write | memory, {OPEN_STREAMS} open streams |\n|---|---|---|---|---|---|"
     );
     let direct = median(&subjects[0].latency_us);
     for subject in &subjects {
@@ -304,11 +309,12 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
             runtime.block_on(memory_with_open_streams(subject))?
         };
         println!(
-            "| {} | {:.1} k | {:.0} us | {:.0} k | {memory:.0} MB |",
+            "| {} | {:.1} k | {:.0} us | {:.0} k | {:.0} k | {memory:.0} MB |",
             subject.name,
             median(&subject.unary) / 1e3,
             median(&subject.latency_us) - direct,
             median(&subject.chunks) / 1e3,
+            median(&subject.burst_chunks) / 1e3,
         );
     }
     drop(subjects);
@@ -326,6 +332,7 @@ impl Subject {
             processes,
             unary: Vec::new(),
             chunks: Vec::new(),
+            burst_chunks: Vec::new(),
             latency_us: Vec::new(),
         }
     }
