@@ -9,8 +9,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use hyper::client::conn::TrySendError;
 use tokio::task::unconstrained;
 
 use crate::clock::{Clock, Nanos};
+use crate::http::boarding::{Boarding, Carried};
 use crate::http::body::{BoxError, Done, RequestBody, ResponseBody};
 use crate::http::connect::{Opened, open};
 use crate::http::error::{SendError, classify, describe};
@@ -37,30 +38,6 @@ use crate::trace::record::{FaultKind, Version};
 pub struct Client {
     inner: Arc<Inner>,
 }
-
-/// The connection that carried an exchange. In the extensions of a response, and in a [`SendError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carried {
-    /// Number of the connection, from 1 in the order of opening.
-    pub connection: u64,
-    /// Whether it had carried an exchange before.
-    pub reused: bool,
-    /// The version spoken on it.
-    pub version: Version,
-    /// Name resolution and TCP connect in nanoseconds; 0 when the connection was there already.
-    pub connect_ns: u64,
-    /// TLS handshake in nanoseconds; 0 when the connection was there already, or without TLS.
-    pub tls_ns: u64,
-    /// When the connection was ready to take the request: the first byte was handed over next.
-    pub ready_at: Nanos,
-    /// Times that the request was sent again on a fresh connection.
-    pub retries: u32,
-}
-
-/// Put among a request's extensions, it learns which connection carries the request as soon as that is known: also when
-/// no response ever comes.
-#[derive(Clone, Debug, Default)]
-pub struct Boarding(Arc<Mutex<Option<Carried>>>);
 
 struct Inner {
     origin: Origin,
@@ -394,20 +371,6 @@ fn finish(
 
 fn nanos(duration: Duration) -> u64 {
     Nanos::from(duration).0
-}
-
-// === impl Boarding ===
-
-impl Boarding {
-    /// Returns the connection, once there is one; after a retry the later one.
-    #[must_use]
-    pub fn carried(&self) -> Option<Carried> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, carried: Carried) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(carried);
-    }
 }
 
 // === impl Failed ===

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
-use crate::http::client::Carried;
+use crate::http::boarding::Carried;
 use crate::trace::record::FaultKind;
 
 /// Why a request got no response.

@@ -7,6 +7,7 @@
 //! * [`workers`]: threads that serve connections.
 //! * [`tls`]: certificates and roots for both.
 
+mod boarding;
 pub mod body;
 pub mod client;
 mod connect;
@@ -15,7 +16,6 @@ mod form;
 pub mod options;
 pub mod origin;
 pub mod outlet;
-
 mod pool;
 pub mod server;
 mod shake;
@@ -24,8 +24,9 @@ pub mod tap;
 pub mod tls;
 pub mod workers;
 
+pub use boarding::{Boarding, Carried};
 pub use body::{BodyError, ResponseBody};
-pub use client::{Boarding, Carried, Client};
+pub use client::Client;
 pub use error::SendError;
 pub use options::{ClientOptions, Protocol};
 pub use origin::{Origin, OriginError, Scheme};

@@ -23,6 +23,7 @@ use crate::proxy::answer::Answer;
 use crate::proxy::exchange::{Ledger, SideTap};
 use crate::proxy::expect::{Gate, Gated};
 use crate::proxy::hops::{self, Hop};
+use crate::proxy::options::{HostPolicy, ProxyOptions};
 use crate::proxy::queue::Feed;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Routes;
@@ -42,27 +43,6 @@ pub struct Proxy {
     stopping: Arc<AtomicBool>,
     /// Read-locked by each tunnel.
     tunnels: Arc<RwLock<()>>,
-}
-
-/// What the proxy does to messages.
-#[derive(Clone, Debug, Default)]
-pub struct ProxyOptions {
-    /// Which `Host` the upstream sees.
-    pub host: HostPolicy,
-    /// What to append to `Via`; nothing keeps messages as they are.
-    pub via: Option<HeaderValue>,
-}
-
-/// Which `Host` (or `:authority`) the upstream sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HostPolicy {
-    /// The client's over plain HTTP; the upstream's own over TLS, where it must fit the certificate.
-    #[default]
-    Auto,
-    /// The client's.
-    Client,
-    /// The upstream's own.
-    Upstream,
 }
 
 /// The body of a response to a client.

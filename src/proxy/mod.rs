@@ -20,14 +20,16 @@ mod expect;
 pub mod handler;
 pub mod hops;
 pub mod log;
+mod options;
 pub mod queue;
 pub mod recorder;
 mod refusal;
 pub mod route;
 mod tunnel;
 
-pub use handler::{HostPolicy, Proxy, ProxyOptions};
+pub use handler::Proxy;
 pub use log::{Appended, Log, Strain};
+pub use options::{HostPolicy, ProxyOptions};
 pub use queue::{Feed, RecorderStatus};
 pub use recorder::{Recorder, RecorderError};
 pub use route::{Route, RouteError, Routes};

@@ -1,0 +1,24 @@
+//! What the proxy does to the messages that it forwards.
+
+use http::HeaderValue;
+
+/// What the proxy does to messages.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyOptions {
+    /// Which `Host` the upstream sees.
+    pub host: HostPolicy,
+    /// What to append to `Via`; nothing keeps messages as they are.
+    pub via: Option<HeaderValue>,
+}
+
+/// Which `Host` (or `:authority`) the upstream sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// The client's over plain HTTP; the upstream's own over TLS, where it must fit the certificate.
+    #[default]
+    Auto,
+    /// The client's.
+    Client,
+    /// The upstream's own.
+    Upstream,
+}
