@@ -62,7 +62,6 @@ def check(name, tls, *options):
     late = [arrival - at for arrival, at in zip(arrivals, sent)]
     assert len(arrivals) > 10 and max(late) < GAP_S, late
 
-    reenact("trace", "verify", trace)
     assert SECRET.encode() not in trace.read_bytes()
     jsonl = reenact("trace", "export", trace, "--format", "jsonl")
     assert SECRET not in jsonl and len(jsonl.splitlines()) == len(upstream.requests)

@@ -189,8 +189,21 @@ class Process:
         return status
 
 
+class Recording(Process):
+    """A recording proxy; its trace is verified when it stops."""
+
+    def __init__(self, upstream_url, out, *more):
+        self.out = out
+        super().__init__("record", "--listen", "127.0.0.1:0", "--upstream", upstream_url, "--out", out, *more)
+
+    def stop(self):
+        status = super().stop()
+        reenact("trace", "verify", self.out)
+        return status
+
+
 def record(upstream_url, out, *more):
-    return Process("record", "--listen", "127.0.0.1:0", "--upstream", upstream_url, "--out", out, *more)
+    return Recording(upstream_url, out, *more)
 
 
 def reenact(*args, status=(0,)):
