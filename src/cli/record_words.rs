@@ -68,7 +68,7 @@ pub(super) async fn tell(feed: Feed) {
             say(&describe(&feed.status()));
         }
     }
-    let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}");
+    let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {wide_msg}");
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = style {
         bar.set_style(style);

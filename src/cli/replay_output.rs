@@ -289,7 +289,7 @@ fn message(seen: &Snapshot, now: Nanos, totals: &Totals) -> String {
 }
 
 fn bar(releases: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}")
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(releases).with_style(style)
 }
