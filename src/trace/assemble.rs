@@ -164,6 +164,18 @@ fn join(frames: &[Frame]) -> Bytes {
 // === impl Assembler ===
 
 impl Assembler {
+    /// Puts all exchanges of `events` together, those without an end too, in the order of their numbers: for a trace that
+    /// fits into memory.
+    #[must_use]
+    pub fn all(events: impl IntoIterator<Item = Event>) -> Vec<Exchange> {
+        let mut assembler = Self::default();
+        let mut done: Vec<Exchange> =
+            events.into_iter().filter_map(|event| assembler.push(event)).collect();
+        done.extend(assembler.finish());
+        done.sort_by_key(|exchange| exchange.request.exchange);
+        done
+    }
+
     /// Takes an event, and returns its exchange if it was the end of one whose request head is known.
     pub fn push(&mut self, event: Event) -> Option<Exchange> {
         let id = event.exchange()?;

@@ -313,18 +313,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/trace")
 }
 
-fn exchanges(events: impl IntoIterator<Item = Event>) -> Vec<Exchange> {
-    let mut assembler = Assembler::default();
-    let mut done: Vec<Exchange> =
-        events.into_iter().filter_map(|event| assembler.push(event)).collect();
-    done.extend(assembler.finish());
-    done.sort_by_key(|exchange| exchange.request.exchange);
-    done
-}
-
 /// Returns [`events`] as they read back: stamps in whole microseconds.
 fn expected() -> Vec<Exchange> {
-    exchanges(events().into_iter().map(|event| match event {
+    Assembler::all(events().into_iter().map(|event| match event {
         Event::Frame(frame) => {
             let tick = |at: Nanos| Nanos(at.0 / 1_000 * 1_000);
             Event::Frame(Frame { at: tick(frame.at), accepted: tick(frame.accepted), ..frame })
@@ -350,7 +341,7 @@ fn golden_files_are_there() {
 fn golden_version_1_0_reads_as_it_was_written() {
     let mut trace = Trace::open(&folder().join("v1.0.trace")).unwrap();
     assert_eq!((trace.header(), trace.health().complete), (&header(), true));
-    let read = exchanges(trace.scan().unwrap().map(Result::unwrap));
+    let read = Assembler::all(trace.scan().unwrap().map(Result::unwrap));
     assert_eq!(read, expected());
     for exchange in &read {
         assert_eq!(trace.exchange(exchange.request.exchange).unwrap().as_ref(), Some(exchange));
@@ -365,7 +356,7 @@ fn a_newer_minor_version_is_read_and_what_it_added_is_passed_over() {
     assert_eq!(trace.health().version.to_string(), "1.9");
     assert!(verify(&trace).unwrap().holds());
     let mut scan = trace.scan().unwrap();
-    let read = exchanges(scan.by_ref().map(Result::unwrap));
+    let read = Assembler::all(scan.by_ref().map(Result::unwrap));
     assert_eq!((read.len(), scan.unknown()), (1, 1));
     assert_eq!(read[0].request.headers, expected()[0].request.headers);
 }
@@ -378,7 +369,7 @@ fn check(name: &str, says: &str, whole: usize) {
     let said: Vec<&str> = found.findings.iter().map(|finding| finding.text.as_str()).collect();
     assert!(said.iter().any(|text| text.contains(says)), "{name}: {said:#?}");
     let expected = expected();
-    let read = exchanges(trace.scan().unwrap().map(Result::unwrap));
+    let read = Assembler::all(trace.scan().unwrap().map(Result::unwrap));
     let intact = read.iter().filter(|exchange| expected.contains(exchange)).count();
     assert!(intact >= whole, "{name}: {intact} exchanges are intact");
 }

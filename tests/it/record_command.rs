@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reenact::clock::Clock;
-use reenact::trace::record::{Event, Outcome};
+use reenact::trace::record::Outcome;
 use reenact::trace::{Assembler, Exchange, Trace, open_path};
 
 use crate::support::{Peer, Upstream};
@@ -85,12 +85,7 @@ fn check_verified(path: &Path, status: i32) {
 
 fn exchanges(path: &Path) -> Vec<Exchange> {
     let trace = Trace::open(path).unwrap();
-    let mut assembler = Assembler::default();
-    let events: Vec<Event> = trace.scan().unwrap().map(Result::unwrap).collect();
-    let mut all: Vec<_> = events.into_iter().filter_map(|event| assembler.push(event)).collect();
-    all.extend(assembler.finish());
-    all.sort_by_key(|exchange| exchange.request.exchange);
-    all
+    Assembler::all(trace.scan().unwrap().map(Result::unwrap))
 }
 
 fn scratch() -> (tempfile::TempDir, PathBuf) {

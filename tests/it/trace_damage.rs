@@ -76,7 +76,7 @@ impl Sample {
     fn flushed(&self, len: usize) -> Vec<Exchange> {
         let count =
             self.flushes.iter().rfind(|flush| flush.0 <= len as u64).map_or(0, |flush| flush.1);
-        exchanges(self.events[..count].iter().cloned())
+        Assembler::all(self.events[..count].iter().cloned())
     }
 
     /// Returns where blocks are, and which of them begin a zstd frame.
@@ -94,17 +94,8 @@ impl Sample {
     }
 }
 
-fn exchanges(events: impl IntoIterator<Item = Event>) -> Vec<Exchange> {
-    let mut assembler = Assembler::default();
-    let mut done: Vec<Exchange> =
-        events.into_iter().filter_map(|event| assembler.push(event)).collect();
-    done.extend(assembler.finish());
-    done.sort_by_key(|exchange| exchange.request.exchange);
-    done
-}
-
 fn read(trace: &Trace) -> Vec<Exchange> {
-    exchanges(trace.scan().unwrap().map(Result::unwrap))
+    Assembler::all(trace.scan().unwrap().map(Result::unwrap))
 }
 
 fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
@@ -130,7 +121,7 @@ fn is_part_of(part: &Exchange, whole: &Exchange) {
 fn a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so() {
     let sample = Sample::new(4);
     let dir = tempfile::tempdir().unwrap();
-    let whole = exchanges(sample.events.iter().cloned());
+    let whole = Assembler::all(sample.events.iter().cloned());
     let path = put(dir.path(), &sample.bytes);
     let file = fs::File::options().write(true).open(&path).unwrap();
     for len in (0..sample.bytes.len()).rev() {
@@ -166,7 +157,7 @@ fn a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so() {
 fn a_flipped_bit_anywhere_is_noticed_and_costs_its_zstd_frame_at_most() {
     let sample = Sample::new(8);
     let dir = tempfile::tempdir().unwrap();
-    let whole = exchanges(sample.events.iter().cloned());
+    let whole = Assembler::all(sample.events.iter().cloned());
     let path = put(dir.path(), &sample.bytes);
     let file = fs::File::options().write(true).open(&path).unwrap();
     for at in (0..sample.bytes.len()).step_by(5) {
@@ -196,14 +187,14 @@ fn damage_in_the_middle_leaves_what_is_before_and_after() {
     let starts: Vec<usize> =
         sample.blocks().iter().filter(|block| block.1).map(|block| block.0.start).collect();
     assert!(starts.len() >= 6, "{starts:?}");
-    let whole = exchanges(sample.events.iter().cloned());
+    let whole = Assembler::all(sample.events.iter().cloned());
     for pair in starts[1..starts.len() - 2].windows(2) {
         let mut bytes = sample.bytes.clone();
         bytes[pair[0]..pair[1]].fill(0);
         let path = put(dir.path(), &bytes);
         let mut trace = Trace::open(&path).unwrap();
         let mut scan = trace.scan().unwrap();
-        let left = exchanges(scan.by_ref().map(Result::unwrap));
+        let left = Assembler::all(scan.by_ref().map(Result::unwrap));
         let losses: Vec<(u64, u64)> =
             scan.losses().iter().map(|loss| (loss.from, loss.until)).collect();
         assert_eq!(losses, [(pair[0] as u64, pair[1] as u64)]);
@@ -262,7 +253,7 @@ fn what_is_recovered_verifies_and_states_what_is_missing() {
         assert!(found.stated.open().is_some());
         assert!(recover(&trace, &out).is_err(), "an existing trace is not overwritten");
         if n == 2 {
-            assert_eq!(read(&fresh), exchanges(sample.events.iter().cloned()));
+            assert_eq!(read(&fresh), Assembler::all(sample.events.iter().cloned()));
         }
     }
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use proptest::prelude::*;
 use reenact::clock::Nanos;
 use reenact::trace::record::{Event, ExchangeId, Side, Trailers};
-use reenact::trace::{Assembler, Exchange, Trace, Writer, WriterOptions};
+use reenact::trace::{Assembler, Trace, Writer, WriterOptions};
 
 use crate::trace_events::{Numbers, end, frame, header, millis, request, response, ticked};
 
@@ -33,25 +33,16 @@ fn write(path: &Path, events: &[Event], options: WriterOptions) {
     writer.finish().unwrap();
 }
 
-fn exchanges(events: impl IntoIterator<Item = Event>) -> Vec<Exchange> {
-    let mut assembler = Assembler::default();
-    let mut done: Vec<Exchange> =
-        events.into_iter().filter_map(|event| assembler.push(event)).collect();
-    done.extend(assembler.finish());
-    done.sort_by_key(|exchange| exchange.request.exchange);
-    done
-}
-
 #[track_caller]
 fn check(events: &[Event], options: WriterOptions) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.trace");
     write(&path, events, options);
-    let written = exchanges(events.iter().cloned().map(ticked));
+    let written = Assembler::all(events.iter().cloned().map(ticked));
     let mut trace = Trace::open(&path).unwrap();
     assert!(trace.health().complete, "{:?}", trace.health());
     let mut scan = trace.scan().unwrap().checked();
-    let scanned = exchanges(scan.by_ref().map(Result::unwrap));
+    let scanned = Assembler::all(scan.by_ref().map(Result::unwrap));
     assert_eq!((scan.losses(), scan.missing()), (&[][..], Default::default()));
     assert_eq!(scanned, written);
     assert_eq!(trace.entries().len(), written.len());
