@@ -22,7 +22,7 @@ use crate::http::server::{self, ServerOptions};
 use crate::http::tls::{self, Pin, Trust};
 use crate::http::workers::Workers;
 use crate::http::{Client, ClientOptions, Protocol, Scheme};
-use crate::proxy::{HostPolicy, Proxy, ProxyOptions, Recorder, Route, Routes};
+use crate::proxy::{HostPolicy, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
 use crate::trace::{Writer, WriterOptions};
@@ -243,7 +243,7 @@ fn signals(duration: Option<Duration>) -> anyhow::Result<watch::Receiver<u8>> {
 fn workers(count: Option<u16>) -> anyhow::Result<Arc<Workers>> {
     let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
     let count = count.map_or_else(cpus, usize::from);
-    Ok(Arc::new(Workers::start(count).context("no threads can be started")?))
+    Ok(Arc::new(Workers::start(count, lane::collect).context("no threads can be started")?))
 }
 
 fn listen(runtime: &Runtime, address: &str) -> anyhow::Result<TcpListener> {

@@ -22,14 +22,14 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::http::outlet::{Outlet, OutletIo};
 use crate::http::stream::Stream;
-use crate::http::workers::{Seat, Workers};
+use crate::http::workers::{self, Around, Seat, Surrounded, SurroundingExecutor, Workers};
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -201,19 +201,21 @@ impl<M> Server<M> {
     {
         let server = Arc::clone(self);
         let Some(seat) = seat else {
-            connections.spawn(async move { server.connection(socket, peer, stopped).await });
+            connections.spawn(async move {
+                server.connection(socket, peer, stopped, workers::nothing).await;
+            });
             return;
         };
         // The socket leaves this runtime's reactor for that of the thread.
         let Ok(socket) = socket.into_std() else { return };
-        let handle = seat.handle.clone();
+        let (handle, around) = (seat.handle.clone(), seat.around);
         let task = async move {
             if let Ok(socket) = TcpStream::from_std(socket) {
-                server.connection(socket, peer, stopped).await;
+                server.connection(socket, peer, stopped, around).await;
             }
             drop(seat);
         };
-        connections.spawn_on(task, &handle);
+        connections.spawn_on(Surrounded::new(task, around), &handle);
     }
 
     /// Serves one connection to its end. Its errors are its client's; each exchange hears of them by itself.
@@ -222,6 +224,7 @@ impl<M> Server<M> {
         socket: TcpStream,
         peer: SocketAddr,
         stopped: watch::Receiver<()>,
+        around: Around,
     ) where
         M: Fn(Accepted) -> S,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
@@ -238,7 +241,7 @@ impl<M> Server<M> {
         let accepted = Accepted { connection, peer, is_tls, is_h2, outlet: outlet.clone() };
         let service = (self.make)(accepted);
         if is_h2 {
-            serve_h2(TokioIo::new(stream), service, stopped).await;
+            serve_h2(TokioIo::new(stream), service, stopped, around).await;
         } else {
             let io = TokioIo::new(OutletIo::new(stream, outlet));
             self.serve_h1(io, service, stopped).await;
@@ -299,15 +302,19 @@ impl<M> Server<M> {
     }
 }
 
-async fn serve_h2<S, B>(io: TokioIo<Stream>, service: S, mut stopped: watch::Receiver<()>)
-where
+async fn serve_h2<S, B>(
+    io: TokioIo<Stream>,
+    service: S,
+    mut stopped: watch::Receiver<()>,
+    around: Around,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let mut connection = pin!(
-        http2::Builder::new(TokioExecutor::new())
+        http2::Builder::new(SurroundingExecutor(around))
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .initial_stream_window_size(H2_STREAM_WINDOW)

@@ -17,13 +17,14 @@ use crate::clock::{Clock, Nanos};
 
 /// What watches a body. No call may block: they are made while the body is polled.
 pub trait Tap<E> {
-    /// Takes hold of a frame's bytes as soon as they are read: a reference, unless the tap knows better.
-    fn keep(&mut self, data: &Bytes) -> Bytes {
-        data.clone()
-    }
+    /// A frame's bytes, until it is known to be accepted: a reference, or a copy.
+    type Kept;
+
+    /// Takes hold of a frame's bytes as soon as they are read. The frame before was accepted.
+    fn keep(&mut self, data: &Bytes) -> Self::Kept;
 
     /// A data frame: read at `at`, accepted at `accepted`, never before `at`.
-    fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos);
+    fn frame(&mut self, data: Self::Kept, at: Nanos, accepted: Nanos);
 
     /// The trailers, read at `at`.
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos);
@@ -62,7 +63,7 @@ struct Watch<T: Tap<E>, E> {
     tap: Option<T>,
     clock: Clock,
     /// The frame handed over last, until it is known to be accepted.
-    pending: Option<(Bytes, Nanos)>,
+    pending: Option<(T::Kept, Nanos)>,
     error: std::marker::PhantomData<fn(E)>,
 }
 
@@ -191,6 +192,11 @@ mod tests {
     }
 
     impl<E: std::fmt::Debug> Tap<E> for Notes {
+        type Kept = Bytes;
+
+        fn keep(&mut self, data: &Bytes) -> Bytes {
+            data.clone()
+        }
         fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
             self.add(format!("{} {}-{}", data.len(), ms(at), ms(accepted)));
         }

@@ -4,18 +4,24 @@
 //! no wake-up crosses threads. A new connection goes to the thread that has the fewest.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+/// Runs a poll of what serves a connection; a place to prepare for it, and to hand on what it brought.
+pub type Around = fn(&mut dyn FnMut());
+
 /// Running threads. Dropping them drops what they serve, and waits for it.
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
+    around: Around,
 }
 
 #[derive(Debug)]
@@ -31,8 +37,19 @@ struct Worker {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) handle: Handle,
+    pub(super) around: Around,
     connections: Arc<AtomicUsize>,
 }
+
+/// A future whose polls all happen within an [`Around`].
+pub(super) struct Surrounded<F> {
+    around: Around,
+    inner: Pin<Box<F>>,
+}
+
+/// Spawns what an HTTP/2 connection consists of beside itself.
+#[derive(Clone, Debug)]
+pub(super) struct SurroundingExecutor(pub(super) Around);
 
 /// How long a thread waits for what can't be dropped.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -40,15 +57,13 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 // === impl Workers ===
 
 impl Workers {
-    /// Starts `count` threads, at least one.
+    /// Starts `count` threads, at least one. Each poll of a connection is made within `around`.
     ///
     /// # Errors
     /// The kernel gives no thread, or no descriptors for its runtime.
-    pub fn start(count: usize) -> io::Result<Self> {
-        (0..count.max(1))
-            .map(Worker::start)
-            .collect::<io::Result<_>>()
-            .map(|workers| Self { workers })
+    pub fn start(count: usize, around: Around) -> io::Result<Self> {
+        let workers = (0..count.max(1)).map(Worker::start).collect::<io::Result<_>>()?;
+        Ok(Self { workers, around })
     }
 
     /// Takes a place on the thread with the fewest connections.
@@ -56,7 +71,8 @@ impl Workers {
         let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
         let worker = self.workers.iter().min_by_key(load)?;
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Seat { handle: worker.handle.clone(), connections: Arc::clone(&worker.connections) })
+        let connections = Arc::clone(&worker.connections);
+        Some(Seat { handle: worker.handle.clone(), around: self.around, connections })
     }
 }
 
@@ -98,4 +114,38 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+// === impl Surrounded ===
+
+impl<F: Future> Surrounded<F> {
+    pub(super) fn new(inner: F, around: Around) -> Self {
+        Self { around, inner: Box::pin(inner) }
+    }
+}
+
+impl<F: Future> Future for Surrounded<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut polled = Poll::Pending;
+        (self.around)(&mut || polled = self.inner.as_mut().poll(cx));
+        polled
+    }
+}
+
+// === impl SurroundingExecutor ===
+
+impl<F> hyper::rt::Executor<F> for SurroundingExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(Surrounded::new(future, self.0));
+    }
+}
+
+/// Does nothing around a poll.
+pub(super) fn nothing(poll: &mut dyn FnMut()) {
+    poll();
 }

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::clock::Nanos;
@@ -16,8 +16,8 @@ use crate::http::tap::{Ending, Tap};
 use crate::http::{Boarding, BodyError, Carried};
 use crate::proxy::queue::Feed;
 use crate::trace::record::{
-    End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, Link, Outcome, Passed, RequestHead,
-    Side, Trailers,
+    End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, Outcome, Passed,
+    RequestHead, Side, Trailers,
 };
 use crate::trace::redact::Redactor;
 
@@ -53,12 +53,18 @@ pub struct SideTap {
     ledger: Option<Arc<Ledger>>,
     side: Side,
     passed: Passed,
-    /// Room for copies of small frames.
-    copies: BytesMut,
+    /// The small frame that was read last.
+    small: Vec<u8>,
 }
 
-/// How much room for copies is made at once.
-const COPIES: usize = 4 << 10;
+/// The bytes of a frame that was read.
+pub enum Kept {
+    /// In [`SideTap::small`].
+    Small,
+    /// By reference.
+    Large(Bytes),
+}
+
 /// Longest frame that is copied rather than held by reference: half of the buffer that hyper reads into.
 const COPY_UP_TO: usize = 4 << 10;
 
@@ -222,53 +228,53 @@ impl SideTap {
     /// Watches one side of an exchange.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, side: Side) -> Self {
-        Self { ledger: Some(ledger), side, passed: Passed::default(), copies: BytesMut::new() }
+        Self { ledger: Some(ledger), side, passed: Passed::default(), small: Vec::new() }
     }
 
     /// Watches nothing.
     #[must_use]
     pub fn silent() -> Self {
-        Self {
-            ledger: None,
-            side: Side::Response,
-            passed: Passed::default(),
-            copies: BytesMut::new(),
-        }
+        Self { ledger: None, side: Side::Response, passed: Passed::default(), small: Vec::new() }
     }
 
     /// Takes hold of a frame's bytes. A small frame is copied: by reference it would keep the whole buffer that it was
     /// read into, often tens of times its size, so that the queue would hold far more than its budget says, and the
     /// connection could not use that buffer again. Copying is also the faster of the two (a page is not touched anew for
     /// each read).
-    fn hold(&mut self, data: &Bytes) -> Bytes {
-        if data.len() > COPY_UP_TO || self.ledger.is_none() {
-            return data.clone();
+    fn hold(&mut self, data: &Bytes) -> Kept {
+        if data.len() > COPY_UP_TO {
+            return Kept::Large(data.clone());
         }
-        if self.passed.frames == 0 {
-            // Often the only one.
-            return Bytes::copy_from_slice(data);
+        self.small.clear();
+        if self.ledger.is_some() {
+            self.small.extend_from_slice(data);
         }
-        // A stream: its frames share an allocation.
-        if self.copies.capacity() < data.len() {
-            self.copies = BytesMut::with_capacity(COPIES);
-        }
-        self.copies.extend_from_slice(data);
-        self.copies.split().freeze()
+        Kept::Small
     }
 
     /// A frame passed.
-    pub fn pass(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+    pub fn pass(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
         let Some(ledger) = &self.ledger else { return };
-        let bytes = data.len() as u64;
-        self.passed.bytes += bytes;
+        let bytes = match &kept {
+            Kept::Small => self.small.len(),
+            Kept::Large(data) => data.len(),
+        };
+        self.passed.bytes += bytes as u64;
         self.passed.frames += 1;
         if !ledger.is_recorded {
-            ledger.feed.lost_body(&data);
+            ledger.feed.lost_body(bytes);
             return;
         }
-        let frame = Frame { exchange: ledger.exchange, side: self.side, at, accepted, data };
-        if !ledger.feed.frame(frame) {
-            self.passed.lost_bytes += bytes;
+        let (exchange, side) = (ledger.exchange, self.side);
+        let pushed = match kept {
+            Kept::Small => {
+                let data = &self.small;
+                ledger.feed.small_frame(FrameRef { exchange, side, at, accepted, data })
+            }
+            Kept::Large(data) => ledger.feed.frame(Frame { exchange, side, at, accepted, data }),
+        };
+        if !pushed {
+            self.passed.lost_bytes += bytes as u64;
             self.passed.lost_frames += 1;
         }
     }
@@ -301,12 +307,14 @@ impl Drop for SideTap {
 
 /// Watches a request body: what breaks it is the client.
 impl Tap<hyper::Error> for SideTap {
-    fn keep(&mut self, data: &Bytes) -> Bytes {
+    type Kept = Kept;
+
+    fn keep(&mut self, data: &Bytes) -> Kept {
         self.hold(data)
     }
 
-    fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
-        self.pass(data, at, accepted);
+    fn frame(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
+        self.pass(kept, at, accepted);
     }
 
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
@@ -329,12 +337,14 @@ impl Tap<hyper::Error> for SideTap {
 
 /// Watches a response body: what breaks it is the upstream.
 impl Tap<BodyError> for SideTap {
-    fn keep(&mut self, data: &Bytes) -> Bytes {
+    type Kept = Kept;
+
+    fn keep(&mut self, data: &Bytes) -> Kept {
         self.hold(data)
     }
 
-    fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
-        self.pass(data, at, accepted);
+    fn frame(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
+        self.pass(kept, at, accepted);
     }
 
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {

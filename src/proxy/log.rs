@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use crate::clock::Nanos;
-use crate::trace::record::{Counters, Event};
+use crate::trace::record::{Counters, Event, FrameRef};
 use crate::trace::{Pressure, Summary, WriteError, Writer};
 
 /// An append-only log of events.
@@ -18,6 +18,14 @@ pub trait Log: Send {
     /// # Errors
     /// The log can't be written any more.
     fn append(&mut self, event: Event) -> Result<Appended, Self::Error>;
+
+    /// Takes a body frame, as [`Self::append`] does.
+    ///
+    /// # Errors
+    /// The log can't be written any more.
+    fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, Self::Error> {
+        self.append(Event::Frame(frame.to_frame()))
+    }
 
     /// Hands everything to the disk.
     ///
@@ -71,6 +79,10 @@ impl Log for Writer {
             Err(WriteError::TooLarge { .. }) => Ok(Appended::LeftOut),
             Err(error) => Err(error),
         }
+    }
+
+    fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, WriteError> {
+        Self::append_frame(self, frame).map(|()| Appended::Taken)
     }
 
     fn flush(&mut self, now: Nanos) -> Result<(), WriteError> {

@@ -19,6 +19,7 @@ pub mod exchange;
 mod expect;
 pub mod handler;
 pub mod hops;
+pub mod lane;
 pub mod log;
 mod options;
 pub mod queue;

@@ -7,13 +7,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use crossbeam_queue::SegQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 
 use crate::clock::{Clock, Nanos};
+use crate::proxy::lane::{self, Batch};
 use crate::proxy::log::Log;
 use crate::trace::record::{
-    Counters, DropReason, Event, ExchangeId, Frame, Gap, RequestHead, ResponseHead,
+    Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, RequestHead, ResponseHead,
 };
 
 /// The recorder, seen by those that have something to record. Clones feed the same queue.
@@ -46,7 +46,9 @@ pub struct RecorderStatus {
 }
 
 pub(super) struct Shared {
-    pub(super) queue: SegQueue<Event>,
+    pub(super) queue: SegQueue<Batch>,
+    /// Emptied batches.
+    spare: ArrayQueue<Batch>,
     pub(super) clock: Clock,
     pub(super) budget: usize,
     /// Bytes that request heads may take beyond the budget.
@@ -75,6 +77,8 @@ pub(super) struct Loss {
 
 /// What an event costs beside its bytes.
 const EVENT_BYTES: usize = 96;
+/// Emptied batches that are kept, of up to 40 KiB each.
+const SPARE_BATCHES: usize = 64;
 pub(super) const RUNNING: u8 = 0;
 pub(super) const FINISHED: u8 = 1;
 pub(super) const WRITE_FAILED: u8 = 2;
@@ -112,19 +116,29 @@ impl Feed {
         let id = ExchangeId(self.shared.exchanges.fetch_add(1, Ordering::Relaxed) + 1);
         let limit = self.shared.budget + self.shared.reserve;
         let head = request(id);
-        let cost = head_cost(&head.headers) + head.target.len();
-        let admitted = self.shared.push(Event::Request(Box::new(head)), cost, limit);
+        let cost = request_cost(&head);
+        let event = Event::Request(Box::new(head));
+        let admitted = lane::push(&self.shared, cost, limit, |batch| batch.event(event));
         if !admitted {
             self.shared.lose(1, 0, cost);
         }
         (id, admitted)
     }
 
-    /// Pushes a body frame; false when there is no room.
+    /// Pushes a body frame, its bytes by reference; false when there is no room.
     #[must_use]
     pub fn frame(&self, frame: Frame) -> bool {
-        let bytes = frame.data.len();
-        let pushed = self.shared.push(Event::Frame(frame), bytes + EVENT_BYTES, self.shared.budget);
+        self.body(frame.data.len(), |batch| batch.event(Event::Frame(frame)))
+    }
+
+    /// Pushes a body frame with a copy of its bytes; false when there is no room.
+    #[must_use]
+    pub fn small_frame(&self, frame: FrameRef<'_>) -> bool {
+        self.body(frame.data.len(), |batch| batch.small_frame(frame))
+    }
+
+    fn body(&self, bytes: usize, add: impl FnOnce(&mut Batch)) -> bool {
+        let pushed = lane::push(&self.shared, bytes + EVENT_BYTES, self.shared.budget, add);
         if !pushed {
             self.shared.lose(0, 1, bytes);
         }
@@ -143,8 +157,8 @@ impl Feed {
     }
 
     /// Counts the body bytes of an exchange that was not admitted.
-    pub fn lost_body(&self, data: &Bytes) {
-        self.shared.lose(0, 0, data.len());
+    pub fn lost_body(&self, bytes: usize) {
+        self.shared.lose(0, 0, bytes);
     }
 
     /// Counts body bytes that passed, for the status.
@@ -154,7 +168,7 @@ impl Feed {
 
     fn must(&self, event: Event, cost: usize) {
         // Lost only when the thread has failed, and then everything is.
-        let _pushed = self.shared.push(event, cost, usize::MAX);
+        let _pushed = lane::push(&self.shared, cost, usize::MAX, |batch| batch.event(event));
     }
 }
 
@@ -171,6 +185,7 @@ impl Shared {
     pub(super) fn new(budget: usize, written_bytes: u64, counters: Counters, clock: Clock) -> Self {
         Self {
             queue: SegQueue::new(),
+            spare: ArrayQueue::new(SPARE_BATCHES),
             clock,
             budget,
             reserve: budget / 4,
@@ -187,17 +202,27 @@ impl Shared {
         }
     }
 
-    pub(super) fn push(&self, event: Event, cost: usize, limit: usize) -> bool {
-        if self.state.load(Ordering::Acquire) != RUNNING {
-            return false;
-        }
-        let before = self.queued.fetch_add(cost, Ordering::AcqRel);
-        if before.saturating_add(cost) > limit {
-            self.queued.fetch_sub(cost, Ordering::AcqRel);
-            return false;
-        }
-        self.queue.push(event);
-        true
+    /// Returns whether `cost` more bytes stay within `limit`, and somebody writes.
+    pub(super) fn has_room(&self, cost: usize, limit: usize) -> bool {
+        self.state.load(Ordering::Acquire) == RUNNING
+            && self.queued.load(Ordering::Relaxed).saturating_add(cost) <= limit
+    }
+
+    /// Returns an empty batch, with the memory of one that was written if there is one.
+    pub(super) fn spare_batch(&self) -> Batch {
+        self.spare.pop().unwrap_or(Batch::new())
+    }
+
+    /// Keeps the memory of a batch.
+    pub(super) fn keep_batch(&self, batch: Batch) {
+        // Let go of when there are enough.
+        let _full = self.spare.push(batch);
+    }
+
+    /// Pushes what there was room for.
+    pub(super) fn push_batch(&self, batch: Batch) {
+        self.queued.fetch_add(batch.cost(), Ordering::AcqRel);
+        self.queue.push(batch);
     }
 
     pub(super) fn lose(&self, exchanges: u64, frames: u64, bytes: usize) {
@@ -261,10 +286,15 @@ impl Shared {
     }
 }
 
+/// Returns what a request head costs in the queue.
+pub(super) fn request_cost(head: &RequestHead) -> usize {
+    head_cost(&head.headers) + head.target.len()
+}
+
 /// Returns what an event was charged with when it was pushed.
 pub(super) fn cost(event: &Event) -> usize {
     match event {
-        Event::Request(head) => head_cost(&head.headers) + head.target.len(),
+        Event::Request(head) => request_cost(head),
         Event::Response(head) => head_cost(&head.headers),
         Event::Frame(frame) => frame.data.len() + EVENT_BYTES,
         Event::Link(_) | Event::Interim(_) | Event::Trailers(_) | Event::End(_) | Event::Gap(_) => {

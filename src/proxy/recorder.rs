@@ -11,8 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::clock::{Clock, Nanos};
+use crate::proxy::lane::Entry;
 use crate::proxy::log::{Appended, Log, Strain};
-use crate::proxy::queue::{FINISHED, Feed, PANICKED, Shared, WRITE_FAILED, cost};
+use crate::proxy::queue::{FINISHED, Feed, PANICKED, Shared, WRITE_FAILED, cost, request_cost};
 use crate::trace::record::Event;
 
 /// The thread that writes, seen by its owner.
@@ -123,13 +124,19 @@ fn guard<L: Log>(shared: &Shared, log: L) -> Result<L::Summary, RecorderError<L:
 
 /// Lets go of what nobody will write. What is pushed at this very moment is freed with the queue.
 fn clear(shared: &Shared) {
-    while let Some(event) = shared.queue.pop() {
-        match &event {
-            Event::Request(_) => shared.lose(1, 0, cost(&event)),
-            Event::Frame(frame) => shared.lose(0, 1, frame.data.len()),
-            _ => {}
-        }
-        shared.queued.fetch_sub(cost(&event), Ordering::AcqRel);
+    while let Some(mut batch) = shared.queue.pop() {
+        shared.queued.fetch_sub(batch.cost(), Ordering::AcqRel);
+        batch.empty(|entry| lose(shared, &entry));
+    }
+}
+
+/// Counts what will not be written.
+fn lose(shared: &Shared, entry: &Entry<'_>) {
+    match entry {
+        Entry::Event(Event::Request(head)) => shared.lose(1, 0, request_cost(head)),
+        Entry::Event(Event::Frame(frame)) => shared.lose(0, 1, frame.data.len()),
+        Entry::Frame(frame) => shared.lose(0, 1, frame.data.len()),
+        Entry::Event(_) => {}
     }
 }
 
@@ -154,7 +161,7 @@ fn write_out<L: Log>(shared: &Shared, mut log: L) -> Result<L::Summary, L::Error
                 shared.publish(&log);
             }
         }
-        if taken == BATCH {
+        if taken >= BATCH {
             continue;
         }
         if finishing {
@@ -170,26 +177,39 @@ fn write_out<L: Log>(shared: &Shared, mut log: L) -> Result<L::Summary, L::Error
 fn drain<L: Log>(shared: &Shared, log: &mut L) -> Result<usize, L::Error> {
     let queued = shared.queued.load(Ordering::Relaxed);
     shared.high_water.fetch_max(queued, Ordering::Relaxed);
-    let (mut taken, mut freed) = (0, 0);
-    let mut appended = Ok(Appended::Taken);
+    let mut taken = 0;
     while taken < BATCH
-        && appended.is_ok()
-        && let Some(event) = shared.queue.pop()
+        && let Some(mut batch) = shared.queue.pop()
     {
-        taken += 1;
-        let cost = cost(&event);
-        freed += cost;
-        appended = log.append(event);
-        if matches!(appended, Ok(Appended::LeftOut)) {
-            shared.lose(0, 0, cost);
-        }
-        // Seldom: the feeds write to the same place.
-        if taken % 64 == 0 {
-            shared.queued.fetch_sub(std::mem::take(&mut freed), Ordering::AcqRel);
-        }
+        let cost = batch.cost();
+        taken += batch.len();
+        let mut appended = Ok(());
+        batch.empty(|entry| match &appended {
+            Ok(()) => appended = append(shared, log, entry),
+            Err(_) => lose(shared, &entry),
+        });
+        shared.queued.fetch_sub(cost, Ordering::AcqRel);
+        appended?;
+        shared.keep_batch(batch);
     }
-    shared.queued.fetch_sub(freed, Ordering::AcqRel);
-    appended.map(|_| taken)
+    Ok(taken)
+}
+
+fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), L::Error> {
+    let event = match entry {
+        Entry::Frame(frame) => {
+            if log.append_frame(frame)? == Appended::LeftOut {
+                shared.lose(0, 0, frame.data.len());
+            }
+            return Ok(());
+        }
+        Entry::Event(event) => event,
+    };
+    let cost = cost(&event);
+    if log.append(event)? == Appended::LeftOut {
+        shared.lose(0, 0, cost);
+    }
+    Ok(())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::clock::Clock;
-use crate::proxy::exchange::{Ledger, SideTap};
+use crate::proxy::exchange::{Kept, Ledger, SideTap};
 use crate::trace::record::{Fault, FaultKind, FaultSide, Side};
 
 /// How much is read at once.
@@ -68,6 +68,6 @@ async fn copy_watched(
         let data = buffer.split().freeze();
         to.write_all(&data).await?;
         to.flush().await?;
-        tap.pass(data, at, clock.now());
+        tap.pass(Kept::Large(data), at, clock.now());
     }
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::clock::Nanos;
 use crate::trace::codec::side_code;
-use crate::trace::record::{ExchangeId, Frame, Side};
+use crate::trace::record::{ExchangeId, FrameRef, Side};
 use crate::trace::wire::{len_u64, put_varint, put_zigzag, to_len};
 
 /// Frames of one side of one exchange that follow each other, their stamps in ticks.
@@ -58,14 +59,18 @@ pub(crate) struct Stamp {
 /// The frames of a block that is being filled, and what is known of the streams that they belong to.
 #[derive(Debug, Default)]
 pub(crate) struct FrameColumns {
-    runs: BTreeMap<Key, Vec<Filling>>,
     streams: BTreeMap<Key, Stream>,
+    /// Whether any stream has a run.
+    is_filled: bool,
+    /// Runs of blocks that were written, whose memory is used again.
+    spare: Vec<Filling>,
     ended: Vec<ExchangeId>,
 }
 
-/// The last frame of a side in this zstd frame, to a writer.
+/// A side's frames in this block, and its last one in this zstd frame, to a writer.
 #[derive(Debug, Default)]
 struct Stream {
+    runs: Vec<Filling>,
     shape: Shape,
     bytes: Vec<u8>,
 }
@@ -85,7 +90,7 @@ pub(crate) struct Shape {
 pub(crate) type Key = (ExchangeId, Side);
 
 /// A run that is being filled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Filling {
     /// The offset when the bytes are in pieces.
     pieces: Option<u64>,
@@ -107,28 +112,36 @@ pub(crate) const TAG_TERMINATED: u8 = 4;
 pub(crate) const TERMINATOR: u8 = 0x1F;
 /// An inline frame is shorter than this, so that a few bytes can't claim to be a lot.
 pub(crate) const MAX_INLINE: usize = 4 << 10;
+/// Runs whose memory is kept.
+const MAX_SPARE: usize = 256;
 /// Bytes that a fresh look at what two frames share must gain over the places of the frame before.
 const WORTH_MOVING: usize = 12;
 
 /// Returns the stamp of `frame` in ticks of `tick_ns`.
-pub(crate) fn stamp(frame: &Frame, tick_ns: u32) -> Stamp {
-    let tick = u64::from(tick_ns.max(1));
-    let at = frame.at.0 / tick;
-    Stamp { len: len_u64(frame.data.len()), at, lag: (frame.accepted.0 / tick).saturating_sub(at) }
+pub(crate) fn stamp(frame: FrameRef<'_>, tick_ns: u32) -> Stamp {
+    let ticks = |nanos: Nanos| match tick_ns {
+        // The usual one: a division by a constant is a multiplication.
+        1_000 => nanos.0 / 1_000,
+        tick => nanos.0 / u64::from(tick.max(1)),
+    };
+    let at = ticks(frame.at);
+    Stamp { len: len_u64(frame.data.len()), at, lag: ticks(frame.accepted).saturating_sub(at) }
 }
 
 // === impl FrameColumns ===
 
 impl FrameColumns {
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        !self.is_filled
     }
 
     /// Adds a frame with its bytes, fewer than [`MAX_INLINE`]; returns how many had to be kept.
     pub(crate) fn push_inline(&mut self, key: Key, stamp: Stamp, data: &[u8]) -> usize {
-        let (stream, run) = self.run(key, None);
+        self.is_filled = true;
+        let stream = self.streams.entry(key).or_default();
         let (front, back) = stream.shared_with(data);
         let middle = &data[front..data.len() - back];
+        let run = stream.run(None, &mut self.spare);
         run.middles.extend_from_slice(middle);
         run.middle_lens.push(middle.len());
         run.shared.push((len_u64(front), len_u64(back)));
@@ -146,8 +159,9 @@ impl FrameColumns {
 
     /// Adds a frame whose bytes are in pieces, from `offset` of the body.
     pub(crate) fn push_pieces(&mut self, key: Key, stamp: Stamp, offset: u64) {
-        let (stream, run) = self.run(key, Some(offset));
-        run.frames.push(stamp);
+        self.is_filled = true;
+        let stream = self.streams.entry(key).or_default();
+        stream.run(Some(offset), &mut self.spare).frames.push(stamp);
         stream.shape.at = Some(stamp.at);
     }
 
@@ -159,30 +173,14 @@ impl FrameColumns {
     /// Forgets all streams: the next block begins a zstd frame.
     pub(crate) fn restart(&mut self) {
         self.streams.clear();
-    }
-
-    /// Returns the run to go on with, or begins one when the place of the bytes has changed.
-    fn run(&mut self, key: Key, pieces: Option<u64>) -> (&mut Stream, &mut Filling) {
-        let stream = self.streams.entry(key).or_default();
-        let runs = self.runs.entry(key).or_default();
-        if runs.last().is_none_or(|last| last.pieces.is_some() != pieces.is_some()) {
-            runs.push(Filling {
-                pieces,
-                before: stream.shape,
-                frames: Vec::new(),
-                shared: Vec::new(),
-                middles: Vec::new(),
-                middle_lens: Vec::new(),
-            });
-        }
-        let last = runs.len() - 1;
-        (stream, &mut runs[last])
+        self.is_filled = false;
     }
 
     /// Appends the record and forgets the frames.
     pub(crate) fn encode(&mut self, out: &mut Vec<u8>) {
-        let runs = std::mem::take(&mut self.runs);
-        let runs = || runs.iter().flat_map(|(key, runs)| runs.iter().map(move |run| (*key, run)));
+        let streams = &self.streams;
+        let runs =
+            || streams.iter().flat_map(|(key, stream)| stream.runs.iter().map(|run| (*key, run)));
         put_varint(out, len_u64(runs().count()));
         let mut previous = 0;
         for ((exchange, _), _) in runs() {
@@ -203,6 +201,11 @@ impl FrameColumns {
         for (_, run) in runs() {
             run.encode_middles(out);
         }
+        self.is_filled = false;
+        for stream in self.streams.values_mut() {
+            self.spare.append(&mut stream.runs);
+        }
+        self.spare.truncate(MAX_SPARE);
         for exchange in self.ended.drain(..) {
             self.streams.remove(&(exchange, Side::Request));
             self.streams.remove(&(exchange, Side::Response));
@@ -260,6 +263,14 @@ fn encode_times<'a>(runs: impl Iterator<Item = &'a Filling> + Clone, out: &mut V
 // === impl Filling ===
 
 impl Filling {
+    fn begin(&mut self, pieces: Option<u64>, before: Shape) {
+        (self.pieces, self.before) = (pieces, before);
+        self.frames.clear();
+        self.shared.clear();
+        self.middles.clear();
+        self.middle_lens.clear();
+    }
+
     fn tag(&self) -> u8 {
         match self.pieces {
             Some(_) => TAG_PIECES,
@@ -289,6 +300,17 @@ impl Filling {
 // === impl Stream ===
 
 impl Stream {
+    /// Returns the run to go on with, or begins one when the place of the bytes has changed.
+    fn run(&mut self, pieces: Option<u64>, spare: &mut Vec<Filling>) -> &mut Filling {
+        if self.runs.last().is_none_or(|last| last.pieces.is_some() != pieces.is_some()) {
+            let mut run = spare.pop().unwrap_or_default();
+            run.begin(pieces, self.shape);
+            self.runs.push(run);
+        }
+        let last = self.runs.len() - 1;
+        &mut self.runs[last]
+    }
+
     /// Returns what `data` is to share with the frame before, at its front and at its back.
     fn shared_with(&self, data: &[u8]) -> (usize, usize) {
         let longest = data.len().min(self.bytes.len());

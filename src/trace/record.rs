@@ -159,6 +159,21 @@ pub struct Frame {
     pub data: Bytes,
 }
 
+/// A body frame whose bytes are somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRef<'a> {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// Which way it flowed.
+    pub side: Side,
+    /// As in [`Frame`].
+    pub at: Nanos,
+    /// As in [`Frame`].
+    pub accepted: Nanos,
+    /// The bytes.
+    pub data: &'a [u8],
+}
+
 /// Trailers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trailers {
@@ -346,6 +361,28 @@ impl Event {
             Self::End(end) => end.at,
             Self::Gap(gap) => gap.from,
         }
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    /// Returns the frame without a hold on its bytes.
+    #[must_use]
+    pub fn as_ref(&self) -> FrameRef<'_> {
+        let Self { exchange, side, at, accepted, ref data } = *self;
+        FrameRef { exchange, side, at, accepted, data }
+    }
+}
+
+// === impl FrameRef ===
+
+impl FrameRef<'_> {
+    /// Returns the frame with a copy of its bytes.
+    #[must_use]
+    pub fn to_frame(self) -> Frame {
+        let Self { exchange, side, at, accepted, data } = self;
+        Frame { exchange, side, at, accepted, data: Bytes::copy_from_slice(data) }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::trace::format::{MAX_RECORD, opcode};
 use crate::trace::index::{
     Footer, INDEX_CHUNK, Place, Totals, encode_chapters, encode_footer, encode_places,
 };
-use crate::trace::record::{Counters, Event, ExchangeId, Frame, Header, Side};
+use crate::trace::record::{Counters, Event, ExchangeId, FrameRef, Header, Side};
 use crate::trace::sink::Sink;
 use crate::trace::split::Splitter;
 use crate::trace::wire::len_u64;
@@ -104,11 +104,22 @@ impl Segment {
     }
 
     /// Takes an event; `counters` already count it.
-    pub(crate) fn append(&mut self, event: Event, counters: &Counters) -> Result<(), Refused> {
+    pub(crate) fn append(&mut self, event: &Event, counters: &Counters) -> Result<(), Refused> {
         match event {
-            Event::Frame(frame) => self.frame(&frame, counters)?,
-            event => self.record(&event)?,
+            Event::Frame(frame) => return self.append_frame(frame.as_ref(), counters),
+            event => self.record(event)?,
         }
+        self.cut_if_full(counters)?;
+        Ok(())
+    }
+
+    /// Takes a frame.
+    pub(crate) fn append_frame(
+        &mut self,
+        frame: FrameRef<'_>,
+        counters: &Counters,
+    ) -> Result<(), Refused> {
+        self.frame(frame, counters)?;
         self.cut_if_full(counters)?;
         Ok(())
     }
@@ -184,7 +195,7 @@ impl Segment {
         self.sink.write_tail(summary)
     }
 
-    fn frame(&mut self, frame: &Frame, counters: &Counters) -> io::Result<()> {
+    fn frame(&mut self, frame: FrameRef<'_>, counters: &Counters) -> io::Result<()> {
         self.totals.frames += 1;
         self.totals.body_bytes += len_u64(frame.data.len());
         self.totals.until = self.totals.until.max(frame.accepted).max(frame.at);
@@ -198,7 +209,7 @@ impl Segment {
         body.len += stamp.len;
         if !large {
             body.end_stretch(&mut self.store);
-            self.store.block.frame_inline(frame.exchange, frame.side, stamp, &frame.data);
+            self.store.block.frame_inline(frame.exchange, frame.side, stamp, frame.data);
             return Ok(());
         }
         let stretch = body

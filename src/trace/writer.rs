@@ -8,13 +8,14 @@
 //! readable. A writer that is dropped unfinished writes what it holds and leaves the `.open` file, which reads like one
 //! that was cut.
 
+use std::borrow::Borrow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::trace::index::Totals;
-use crate::trace::record::{Counters, Event, Header};
+use crate::trace::record::{Counters, Event, FrameRef, Header};
 use crate::trace::segment::Segment;
 use crate::trace::sink::Sink;
 
@@ -193,13 +194,24 @@ impl Writer {
     ///
     /// # Errors
     /// The disk refused, now or before; or the event is too large, then it alone is left out.
-    pub fn append(&mut self, event: Event) -> Result<(), WriteError> {
-        let counters = self.counters;
-        let mut after = counters;
-        after.count(&event);
-        self.step(|segment| segment.append(event, &after))?;
+    pub fn append(&mut self, event: impl Borrow<Event>) -> Result<(), WriteError> {
+        let event = event.borrow();
+        if let Event::Frame(frame) = event {
+            return self.append_frame(frame.as_ref());
+        }
+        let mut after = self.counters;
+        after.count(event);
+        self.step(|segment, _| segment.append(event, &after))?;
         self.counters = after;
         Ok(())
+    }
+
+    /// As [`Self::append`], for a frame that is not an event of its own.
+    ///
+    /// # Errors
+    /// The disk refused, now or before.
+    pub fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<(), WriteError> {
+        self.step(|segment, counters| segment.append_frame(frame, counters))
     }
 
     /// Hands everything to the file system. What then survives depends on [`SyncPolicy`].
@@ -207,8 +219,7 @@ impl Writer {
     /// # Errors
     /// The disk refused, now or before.
     pub fn flush(&mut self, now: Nanos) -> Result<(), WriteError> {
-        let counters = self.counters;
-        self.step(|segment| segment.flush(now, &counters).map_err(Refused::Io))
+        self.step(|segment, counters| segment.flush(now, counters).map_err(Refused::Io))
     }
 
     /// Tells how far the writer is behind: it compresses less from the next zstd frame on.
@@ -238,8 +249,8 @@ impl Writer {
         let counters = self.counters;
         let path = self.path.clone();
         let mut totals = Totals::default();
-        self.step(|segment| {
-            totals = segment.finish(&path, &counters).map_err(Refused::Io)?;
+        self.step(|segment, counters| {
+            totals = segment.finish(&path, counters).map_err(Refused::Io)?;
             Ok(())
         })?;
         self.state = State::Finished;
@@ -249,7 +260,7 @@ impl Writer {
     /// Does one thing with the open segment; its first error is the last thing that happens to it.
     fn step(
         &mut self,
-        step: impl FnOnce(&mut Segment) -> Result<(), Refused>,
+        step: impl FnOnce(&mut Segment, &Counters) -> Result<(), Refused>,
     ) -> Result<(), WriteError> {
         let segment = match &mut self.state {
             State::Open(segment) => segment,
@@ -259,7 +270,7 @@ impl Writer {
                 return Err(self.stopped(cause));
             }
         };
-        let result = step(segment);
+        let result = step(segment, &self.counters);
         self.written = segment.sink.offset();
         match result {
             Ok(()) => Ok(()),
@@ -280,10 +291,10 @@ impl Writer {
 impl Drop for Writer {
     /// Writes what is held; the file keeps its in-progress name and has no index. An error has nowhere to go.
     fn drop(&mut self) {
-        let counters = self.counters;
         if matches!(self.state, State::Open(_)) {
+            let all = Nanos(u64::MAX);
             let _unheard =
-                self.step(|segment| segment.flush(Nanos(u64::MAX), &counters).map_err(Refused::Io));
+                self.step(|segment, counters| segment.flush(all, counters).map_err(Refused::Io));
         }
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use reenact::clock::{Clock, Nanos};
 use reenact::http::server::{self, ServerOptions};
+use reenact::http::workers::Workers;
 use reenact::http::{Client, ClientOptions};
 use reenact::proxy::{
-    Appended, Log, Proxy, ProxyOptions, Recorder, RecorderStatus, Routes, Strain,
+    Appended, Log, Proxy, ProxyOptions, Recorder, RecorderStatus, Routes, Strain, lane,
 };
 use reenact::trace::record::{Counters, Event};
 use reenact::trace::redact::Redactor;
@@ -78,11 +79,12 @@ impl Setup {
     }
 
     fn run(
-        self,
+        mut self,
         bound: std::sync::mpsc::Sender<SocketAddr>,
         stopped: oneshot::Receiver<()>,
     ) -> Recorded {
         let clock = Clock::start();
+        self.server.workers = Some(Arc::new(Workers::start(2, lane::collect).unwrap()));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

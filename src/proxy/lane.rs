@@ -1,0 +1,242 @@
+//! What one poll of a connection brings goes into the queue in one go.
+//!
+//! A server that is ahead of us hands over tens of frames at once, and each push is a look at memory that the recorder's
+//! thread is writing to. So a thread that serves connections collects what it has to record while it polls one of them,
+//! and pushes it when the poll returns ([`collect`], which [`Workers`](crate::http::Workers) call): nothing waits for
+//! anything that has not happened yet. Bytes of small frames lie behind each other in one piece of memory.
+//!
+//! What is pushed outside of such a poll goes straight into the queue. All parts of an exchange live on one thread, so
+//! that their order is the same either way.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::clock::Nanos;
+use crate::proxy::queue::Shared;
+use crate::trace::record::{Event, ExchangeId, FrameRef, Side};
+
+/// Events in the order in which they happened, on their way through the queue.
+pub(super) struct Batch {
+    items: Vec<Item>,
+    bytes: Vec<u8>,
+    cost: usize,
+}
+
+/// What a batch holds.
+pub(super) enum Entry<'a> {
+    Event(Event),
+    Frame(FrameRef<'a>),
+}
+
+enum Item {
+    Event(Event),
+    /// A frame whose bytes are the next `len` of the batch.
+    Small {
+        exchange: ExchangeId,
+        side: Side,
+        at: Nanos,
+        accepted: Nanos,
+        len: usize,
+    },
+}
+
+/// What this thread is collecting.
+struct Lane {
+    /// Whether a poll is under way that ends with a push.
+    is_open: bool,
+    /// Where it goes; none while nothing is collected.
+    shared: Option<Arc<Shared>>,
+    batch: Batch,
+}
+
+/// Pushes what was collected when it is dropped, also when the poll panics.
+struct Closing;
+
+thread_local! {
+    static LANE: RefCell<Lane> =
+        const { RefCell::new(Lane { is_open: false, shared: None, batch: Batch::new() }) };
+}
+
+/// Items after which a batch is pushed although the poll goes on.
+const MAX_ITEMS: usize = 64;
+/// The same for what it costs in the queue: the budget may be exceeded by this much for each thread.
+const MAX_COST: usize = 32 << 10;
+
+/// Runs `poll`, and pushes what it brings in one go.
+pub fn collect(poll: &mut dyn FnMut()) {
+    LANE.with_borrow_mut(|lane| lane.is_open = true);
+    let _closing = Closing;
+    poll();
+}
+
+/// Has `add` put into the queue what costs `cost`, now or when this thread's poll returns. False when there is no room
+/// within `limit`, or nobody writes any more.
+pub(super) fn push(
+    shared: &Arc<Shared>,
+    cost: usize,
+    limit: usize,
+    add: impl FnOnce(&mut Batch),
+) -> bool {
+    let pushed = LANE.try_with(|lane| {
+        let mut lane = lane.borrow_mut();
+        if lane.shared.as_ref().is_none_or(|of| !Arc::ptr_eq(of, shared)) {
+            lane.push();
+            lane.shared = Some(Arc::clone(shared));
+        }
+        if !shared.has_room(lane.batch.cost.saturating_add(cost), limit) {
+            return false;
+        }
+        add(&mut lane.batch);
+        lane.batch.cost += cost;
+        if !lane.is_open || lane.batch.items.len() >= MAX_ITEMS || lane.batch.cost >= MAX_COST {
+            lane.push();
+        }
+        true
+    });
+    // A thread has no lane any more when it has dropped what it served.
+    pushed.unwrap_or(false)
+}
+
+// === impl Lane ===
+
+impl Lane {
+    fn push(&mut self) {
+        if let Some(shared) = self.shared.take()
+            && !self.batch.items.is_empty()
+        {
+            let next = shared.spare_batch();
+            shared.push_batch(std::mem::replace(&mut self.batch, next));
+        }
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let _ended = LANE.try_with(|lane| {
+            let mut lane = lane.borrow_mut();
+            lane.is_open = false;
+            lane.push();
+        });
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    pub(super) const fn new() -> Self {
+        Self { items: Vec::new(), bytes: Vec::new(), cost: 0 }
+    }
+
+    /// Adds an event.
+    pub(super) fn event(&mut self, event: Event) {
+        self.items.push(Item::Event(event));
+    }
+
+    /// Adds a frame with a copy of its bytes.
+    pub(super) fn small_frame(&mut self, frame: FrameRef<'_>) {
+        let FrameRef { exchange, side, at, accepted, data } = frame;
+        self.bytes.extend_from_slice(data);
+        self.items.push(Item::Small { exchange, side, at, accepted, len: data.len() });
+    }
+
+    /// Returns what it was charged with.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Returns the number of entries.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Takes out the entries, in their order.
+    pub(super) fn empty(&mut self, mut take: impl FnMut(Entry<'_>)) {
+        let mut bytes = self.bytes.as_slice();
+        self.cost = 0;
+        for item in self.items.drain(..) {
+            take(match item {
+                Item::Event(event) => Entry::Event(event),
+                Item::Small { exchange, side, at, accepted, len } => {
+                    let (data, rest) = bytes.split_at(len);
+                    bytes = rest;
+                    Entry::Frame(FrameRef { exchange, side, at, accepted, data })
+                }
+            });
+        }
+        self.bytes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::trace::record::{Counters, DropReason, Gap};
+
+    fn shared(budget: usize) -> Arc<Shared> {
+        Arc::new(Shared::new(budget, 0, Counters::default(), Clock::start()))
+    }
+
+    fn frame(shared: &Arc<Shared>, text: &str) -> bool {
+        let (exchange, side) = (ExchangeId(1), Side::Response);
+        let frame =
+            FrameRef { exchange, side, at: Nanos(1), accepted: Nanos(2), data: text.as_bytes() };
+        push(shared, text.len(), 100, |batch| batch.small_frame(frame))
+    }
+
+    fn event(shared: &Arc<Shared>) -> bool {
+        let reason = DropReason::QueueFull;
+        let gap =
+            Gap { from: Nanos(1), until: Nanos(1), reason, exchanges: 0, frames: 0, bytes: 0 };
+        push(shared, 1, 100, |batch| batch.event(Event::Gap(gap)))
+    }
+
+    /// Returns the batches in the queue, each as one text.
+    fn batches(shared: &Shared) -> Vec<String> {
+        let queued = std::iter::from_fn(|| shared.queue.pop());
+        let text = |mut batch: Batch| {
+            let mut text = String::new();
+            batch.empty(|entry| match entry {
+                Entry::Event(_) => text.push('|'),
+                Entry::Frame(frame) => text.push_str(std::str::from_utf8(frame.data).unwrap()),
+            });
+            text
+        };
+        queued.map(text).collect()
+    }
+
+    #[test]
+    fn what_a_poll_brings_is_pushed_when_it_returns_in_its_order() {
+        let queue = shared(100);
+        collect(&mut || {
+            assert!(frame(&queue, "one") && event(&queue) && frame(&queue, "two"));
+            assert!(batches(&queue).is_empty(), "the poll goes on");
+        });
+        assert!(event(&queue) && frame(&queue, "three"), "outside of a poll");
+        assert_eq!(batches(&queue), ["one|two", "|", "three"]);
+    }
+
+    #[test]
+    fn the_budget_counts_what_is_collected() {
+        let queue = shared(100);
+        collect(&mut || {
+            assert!(frame(&queue, &"x".repeat(60)));
+            assert!(!frame(&queue, &"y".repeat(60)), "there is no room for both");
+            assert!(frame(&queue, &"z".repeat(40)));
+        });
+        assert_eq!(batches(&queue), ["x".repeat(60) + &"z".repeat(40)]);
+    }
+
+    #[test]
+    fn a_poll_that_panics_loses_nothing_and_two_queues_keep_apart() {
+        let (first, second) = (shared(100), shared(100));
+        let polled = std::panic::catch_unwind(|| {
+            collect(&mut || {
+                assert!(frame(&first, "one") && frame(&second, "two"));
+                panic!("a defect");
+            });
+        });
+        assert!(polled.is_err());
+        assert_eq!((batches(&first), batches(&second)), (vec!["one".into()], vec!["two".into()]));
+    }
+}
