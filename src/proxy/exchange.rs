@@ -59,7 +59,7 @@ pub struct SideTap {
 
 /// The bytes of a frame that was read.
 pub enum Kept {
-    /// In [`SideTap::small`].
+    /// Copied, in the tap itself.
     Small,
     /// By reference.
     Large(Bytes),

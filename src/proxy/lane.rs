@@ -2,7 +2,7 @@
 //!
 //! A server that is ahead of us hands over tens of frames at once, and each push is a look at memory that the recorder's
 //! thread is writing to. So a thread that serves connections collects what it has to record while it polls one of them,
-//! and pushes it when the poll returns ([`collect`], which [`Workers`](crate::http::Workers) call): nothing waits for
+//! and pushes it when the poll returns ([`collect`], which [`Workers`](crate::http::workers::Workers) call): nothing waits for
 //! anything that has not happened yet. Bytes of small frames lie behind each other in one piece of memory.
 //!
 //! What is pushed outside of such a poll goes straight into the queue. All parts of an exchange live on one thread, so
