@@ -6,7 +6,6 @@
 mod config;
 mod demo;
 mod record;
-mod record_words;
 mod replay;
 mod replay_args;
 mod replay_output;
