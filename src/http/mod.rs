@@ -3,6 +3,7 @@
 //! * [`client`]: sends requests to one [`Origin`] over pooled connections, HTTP/1.1 and HTTP/2. An HTTP/1.1 connection is
 //!   driven by the task that reads the response, not by one of its own.
 //! * [`server`]: accepts connections, tells HTTP/1.1 from HTTP/2, drains on shutdown.
+//! * [`side`]: a small server beside it, for those who look after the process.
 //! * [`tap`]: watches a body: every frame once, exactly one end.
 //! * [`workers`]: threads that serve connections.
 //! * [`tls`]: certificates and roots for both.
@@ -19,6 +20,7 @@ pub mod outlet;
 mod pool;
 pub mod server;
 mod shake;
+pub mod side;
 pub mod stream;
 pub mod tap;
 pub mod tls;

@@ -76,12 +76,29 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// # Errors
 /// The kernel refuses: in use, not ours, not allowed.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address, |_socket| Ok(()))
+}
+
+/// As [`bind`], beside all others that do the same on this address as the same user: the kernel spreads new connections
+/// over them (`SO_REUSEPORT`).
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address, |socket| socket.set_reuse_port(true))
+}
+
+fn listen(
+    address: SocketAddr,
+    set: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::STREAM,
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
+    set(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

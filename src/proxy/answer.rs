@@ -5,6 +5,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -46,12 +48,21 @@ const HTTP2_PATIENCE: Duration = Duration::from_millis(20);
 // === impl Answer ===
 
 impl Answer {
-    /// Passes on an upstream's body to a client.
+    /// Passes on the body of a response of an upstream to a client.
     #[must_use]
-    pub fn upstream(body: ResponseBody, client: &Accepted) -> Self {
+    pub fn passed_on(head: &http::response::Parts, body: ResponseBody, client: &Accepted) -> Self {
+        if head.status == StatusCode::NOT_MODIFIED
+            && let Some(length) = content_length(&head.headers)
+        {
+            return Self::Claimed(length);
+        }
         let outlet = (!client.is_h2).then(|| client.outlet.clone());
         Self::Upstream(Relay { body, outlet, broken: None })
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl Body for Answer {

@@ -5,7 +5,6 @@
 //! them has gone, for whatever reason, the ledger closes and pushes the `End`: so each admitted exchange has one end, and
 //! it comes last.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -14,7 +13,9 @@ use http::HeaderMap;
 use crate::clock::Nanos;
 use crate::http::tap::{Ending, Tap};
 use crate::http::{Boarding, BodyError, Carried};
-use crate::proxy::queue::Feed;
+use crate::proxy::common::Common;
+use crate::proxy::metrics::Ticket;
+use crate::proxy::queue::Admission;
 use crate::trace::record::{
     End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, Outcome, Passed,
     RequestHead, Side, Trailers,
@@ -25,11 +26,13 @@ use crate::trace::redact::Redactor;
 pub struct Ledger {
     exchange: ExchangeId,
     /// Whether the trace knows the exchange.
-    is_recorded: bool,
-    feed: Feed,
+    admission: Admission,
+    /// When the request head was read.
+    at: Nanos,
+    common: Arc<Common>,
+    ticket: Ticket,
+    /// What replaces credentials: the same from its beginning to its end.
     redactor: Arc<Redactor>,
-    /// Whether it is the proxy that drops exchanges, since it stops.
-    stopping: Arc<AtomicBool>,
     boarding: Boarding,
     // Locked a handful of times in an exchange, never for a frame.
     story: Mutex<Story>,
@@ -71,20 +74,26 @@ const COPY_UP_TO: usize = 4 << 10;
 // === impl Ledger ===
 
 impl Ledger {
-    /// Admits an exchange. `request` makes its head, credentials replaced; it goes into the queue at once.
+    /// Admits an exchange whose request head was read at `at`. `request` makes that head, credentials replaced; it goes
+    /// into the queue at once.
     pub fn open(
-        feed: &Feed,
-        redactor: &Arc<Redactor>,
-        stopping: &Arc<AtomicBool>,
-        request: impl FnOnce(ExchangeId) -> RequestHead,
+        common: &Arc<Common>,
+        at: Nanos,
+        request: impl FnOnce(ExchangeId, &Redactor) -> RequestHead,
     ) -> Arc<Self> {
-        let (exchange, is_recorded) = feed.admit(request);
+        let ticket = common.metrics.began(at);
+        let redactor = common.redactor();
+        let (exchange, admission) = common.feed.admit(|exchange| request(exchange, &redactor));
+        if admission == Admission::Paused {
+            common.metrics.not_recorded();
+        }
         Arc::new(Self {
             exchange,
-            is_recorded,
-            feed: feed.clone(),
-            redactor: Arc::clone(redactor),
-            stopping: Arc::clone(stopping),
+            admission,
+            at,
+            common: Arc::clone(common),
+            ticket,
+            redactor,
             boarding: Boarding::default(),
             story: Mutex::default(),
         })
@@ -96,6 +105,18 @@ impl Ledger {
         self.exchange
     }
 
+    /// Returns when the request head was read.
+    #[must_use]
+    pub fn at(&self) -> Nanos {
+        self.at
+    }
+
+    /// Returns what replaces credentials in this exchange.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
     /// Returns what the client is to tell of its connection.
     #[must_use]
     pub fn boarding(&self) -> Boarding {
@@ -104,8 +125,8 @@ impl Ledger {
 
     /// Notes an event of the exchange.
     pub fn note(&self, event: Event) {
-        if self.is_recorded {
-            self.feed.note(event);
+        if self.admission == Admission::Admitted {
+            self.common.feed.note(event);
         }
     }
 
@@ -127,8 +148,8 @@ impl Ledger {
 
     /// Notes a response head.
     pub fn response(&self, head: impl FnOnce() -> crate::trace::record::ResponseHead) {
-        if self.is_recorded {
-            self.feed.response(head());
+        if self.admission == Admission::Admitted {
+            self.common.feed.response(head());
         }
     }
 
@@ -138,7 +159,12 @@ impl Ledger {
     }
 
     fn side_ended(&self, side: Side, passed: Passed, fault: Option<Fault>, at: Nanos) {
-        self.feed.passed(passed.bytes);
+        let metrics = &self.common.metrics;
+        metrics.passed(side, passed.bytes);
+        match self.admission {
+            Admission::Paused => metrics.not_recorded_bytes(passed.bytes),
+            Admission::Admitted | Admission::Lost => self.common.feed.passed(passed.bytes),
+        }
         let mut story = self.story();
         story.last_end = story.last_end.max(at);
         match side {
@@ -160,30 +186,21 @@ impl Ledger {
     }
 
     fn close(&self) {
-        if !self.is_recorded {
-            return;
-        }
         if let Some(carried) = self.boarding.carried() {
             self.link(&carried);
         }
         let mut story = self.story();
-        let (outcome, fault) = story.outcome(self.stopping.load(Ordering::Relaxed));
+        let (outcome, fault) = story.outcome(self.common.is_stopping());
+        self.common.metrics.ended(self.ticket, outcome, fault.as_ref());
         let at = match outcome {
             Outcome::Complete => story.last_end,
             // Nothing has told of an end: it is now.
-            Outcome::Failed | Outcome::Cancelled => story.last_end.max(self.feed.clock().now()),
+            Outcome::Failed | Outcome::Cancelled => story.last_end.max(self.common.clock().now()),
         };
         let (request, response) = (story.request, story.response);
         drop(story);
         let exchange = self.exchange;
-        self.feed.note(Event::End(Box::new(End {
-            exchange,
-            at,
-            outcome,
-            fault,
-            request,
-            response,
-        })));
+        self.note(Event::End(Box::new(End { exchange, at, outcome, fault, request, response })));
     }
 }
 
@@ -261,17 +278,19 @@ impl SideTap {
         };
         self.passed.bytes += bytes as u64;
         self.passed.frames += 1;
-        if !ledger.is_recorded {
-            ledger.feed.lost_body(bytes);
-            return;
+        let feed = &ledger.common.feed;
+        match ledger.admission {
+            Admission::Admitted => {}
+            Admission::Lost => return feed.lost_body(bytes),
+            Admission::Paused => return,
         }
         let (exchange, side) = (ledger.exchange, self.side);
         let pushed = match kept {
             Kept::Small => {
                 let data = &self.small;
-                ledger.feed.small_frame(FrameRef { exchange, side, at, accepted, data })
+                feed.small_frame(FrameRef { exchange, side, at, accepted, data })
             }
-            Kept::Large(data) => ledger.feed.frame(Frame { exchange, side, at, accepted, data }),
+            Kept::Large(data) => feed.frame(Frame { exchange, side, at, accepted, data }),
         };
         if !pushed {
             self.passed.lost_bytes += bytes as u64;
@@ -300,7 +319,7 @@ impl Drop for SideTap {
     /// A side that is dropped has not ended, but by nobody's fault that is known here.
     fn drop(&mut self) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.side_ended(self.side, self.passed, None, ledger.feed.clock().now());
+            ledger.side_ended(self.side, self.passed, None, ledger.common.clock().now());
         }
     }
 }

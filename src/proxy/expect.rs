@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
@@ -39,6 +41,11 @@ pin_project! {
 
 /// How long an upstream may keep silent before the body is sent all the same.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Returns whether a request waits for `100 Continue`.
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
 
 // === impl Gate ===
 

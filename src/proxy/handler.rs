@@ -1,16 +1,13 @@
 //! One exchange from end to end: admit, forward, answer.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::RwLock;
@@ -18,17 +15,19 @@ use tokio::sync::RwLock;
 use crate::clock::{Clock, Nanos};
 use crate::http::server::Accepted;
 use crate::http::tap::TapBody;
-use crate::http::{Carried, Client, ResponseBody, Scheme};
+use crate::http::{Carried, Client, ResponseBody};
 use crate::proxy::answer::Answer;
+use crate::proxy::common::Common;
 use crate::proxy::exchange::{Ledger, SideTap};
-use crate::proxy::expect::{Gate, Gated};
+use crate::proxy::expect::{self, Gate, Gated};
 use crate::proxy::hops::{self, Hop};
-use crate::proxy::options::{HostPolicy, ProxyOptions};
+use crate::proxy::metrics::Answerer;
+use crate::proxy::options::ProxyOptions;
 use crate::proxy::queue::Feed;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Routes;
 use crate::proxy::tunnel;
-use crate::trace::record::{Event, Interim, RequestHead, ResponseHead, Side};
+use crate::trace::record::{Event, ExchangeId, Interim, RequestHead, ResponseHead, Side};
 use crate::trace::redact::Redactor;
 
 /// The proxy: everything that its connections share.
@@ -37,10 +36,8 @@ pub struct Proxy {
     /// One for each route; a connection takes siblings of them.
     clients: Vec<Client>,
     options: ProxyOptions,
-    redactor: Arc<Redactor>,
-    feed: Feed,
+    common: Arc<Common>,
     clock: Clock,
-    stopping: Arc<AtomicBool>,
     /// Read-locked by each tunnel.
     tunnels: Arc<RwLock<()>>,
 }
@@ -65,7 +62,16 @@ struct Admitted {
     upgrade: Option<OnUpgrade>,
 }
 
-const ERROR_FIELD: HeaderName = HeaderName::from_static("x-reenact-error");
+/// A response whose head was recorded and is ready for the client.
+struct TakenHead {
+    parts: http::response::Parts,
+    body: ResponseBody,
+    /// What the proxy took for the request, see [`Totals::added`](crate::proxy::metrics::Totals).
+    onward: Duration,
+    /// When the head was read.
+    at: Nanos,
+}
+
 /// Stands for the number of the upstream when there is none for a path.
 const NO_UPSTREAM: u32 = u32::MAX;
 
@@ -86,10 +92,8 @@ impl Proxy {
             routes,
             clients,
             options,
-            redactor: Arc::new(redactor),
-            feed,
+            common: Arc::new(Common::new(feed, redactor)),
             clock,
-            stopping: Arc::default(),
             tunnels: Arc::default(),
         })
     }
@@ -116,7 +120,13 @@ impl Proxy {
 
     /// Says that what is dropped from now on is dropped by the proxy, not left by its client.
     pub fn break_off(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.common.stop();
+    }
+
+    /// Returns what its exchanges share: the recorder, the counts, the redactor.
+    #[must_use]
+    pub fn common(&self) -> &Arc<Common> {
+        &self.common
     }
 
     /// Waits until no tunnel is left.
@@ -126,12 +136,7 @@ impl Proxy {
 
     fn host(&self, route: usize, parts: &Parts) -> Option<HeaderValue> {
         let origin = self.clients[route].origin();
-        let is_upstreams = match self.options.host {
-            HostPolicy::Auto => origin.scheme == Scheme::Https,
-            HostPolicy::Client => false,
-            HostPolicy::Upstream => true,
-        };
-        if is_upstreams {
+        if self.options.host.is_upstreams(origin.scheme) {
             return HeaderValue::try_from(origin.authority()).ok();
         }
         // HTTP/2, or a request in absolute form, whose authority overrules `Host` (RFC 9112, 3.2.2).
@@ -161,18 +166,23 @@ impl Connection {
             },
         );
         let received = std::mem::replace(&mut parts.headers, onward);
-        let ledger = Ledger::open(&proxy.feed, &proxy.redactor, &proxy.stopping, |exchange| {
+        let ledger = Ledger::open(&proxy.common, at, |exchange, redactor| {
             let upstream = route.and_then(|route| u32::try_from(route).ok()).unwrap_or(NO_UPSTREAM);
-            let mut head = self.head(&parts, received, at, upstream);
-            head.exchange = exchange;
-            head
+            self.head(exchange, at, &parts, received, redactor, upstream)
         });
         Admitted { ledger, parts, body, route, upgrade }
     }
 
     /// Describes a request as it was received, credentials replaced.
-    fn head(&self, parts: &Parts, mut headers: HeaderMap, at: Nanos, upstream: u32) -> RequestHead {
-        let redactor = &self.proxy.redactor;
+    fn head(
+        &self,
+        exchange: ExchangeId,
+        at: Nanos,
+        parts: &Parts,
+        mut headers: HeaderMap,
+        redactor: &Redactor,
+        upstream: u32,
+    ) -> RequestHead {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let authority = match parts.uri.authority() {
             Some(authority) => Some(authority.to_string()),
@@ -184,7 +194,7 @@ impl Connection {
         };
         redactor.headers(&mut headers);
         RequestHead {
-            exchange: crate::trace::record::ExchangeId(0),
+            exchange,
             at,
             connection: self.accepted.connection,
             version: parts.version.into(),
@@ -230,7 +240,7 @@ impl Connection {
         body: Incoming,
     ) -> Request<TapBody<Gated<Incoming>, SideTap>> {
         let is_http11 = parts.version == Version::HTTP_11;
-        let gate = (is_http11 && expects_continue(&parts.headers) && !body.is_end_stream())
+        let gate = (is_http11 && expect::is_asked(&parts.headers) && !body.is_end_stream())
             .then(Gate::default);
         let gated = Gated::new(body, gate.clone());
         let tap = SideTap::new(Arc::clone(ledger), Side::Request);
@@ -252,7 +262,7 @@ impl Connection {
         // Weak: hyper drops the callback with the connection's next request, and the exchange ends before.
         let ledger = Arc::downgrade(ledger);
         let outlet = is_http11.then(|| self.accepted.outlet.clone());
-        let (clock, redactor) = (self.proxy.clock, Arc::clone(&self.proxy.redactor));
+        let clock = self.proxy.clock;
         hyper::ext::on_informational(request, move |interim| {
             let at = clock.now();
             let (status, mut headers) = (interim.status(), interim.headers().clone());
@@ -262,7 +272,7 @@ impl Connection {
                 (_, None) => {}
             }
             if let Some(ledger) = ledger.upgrade() {
-                redactor.headers(&mut headers);
+                ledger.redactor().headers(&mut headers);
                 let exchange = ledger.exchange();
                 ledger.note(Event::Interim(Box::new(Interim { exchange, at, status, headers })));
             }
@@ -276,12 +286,11 @@ impl Connection {
         response: Response<ResponseBody>,
         version: Version,
     ) -> Response<ProxyBody> {
-        let (parts, body) = self.take_head(ledger, response, version, None);
-        let answer = match content_length(&parts.headers) {
-            Some(length) if parts.status == StatusCode::NOT_MODIFIED => Answer::Claimed(length),
-            _ => Answer::upstream(body, &self.accepted),
-        };
-        Response::from_parts(parts, self.watch(ledger, answer))
+        let TakenHead { parts, body, onward, at } = self.take_head(ledger, response, version, None);
+        let answer = Answer::passed_on(&parts, body, &self.accepted);
+        let response = Response::from_parts(parts, self.watch(ledger, answer));
+        self.handed_back(onward, at);
+        response
     }
 
     /// Passes a `101` on, and then whatever the two sides say to each other.
@@ -297,7 +306,8 @@ impl Connection {
         };
         let upstream = hyper::upgrade::on(&mut response);
         let protocol = response.headers().get(http::header::UPGRADE).cloned();
-        let (parts, _body) = self.take_head(ledger, response, version, protocol.as_ref());
+        let TakenHead { parts, onward, at, .. } =
+            self.take_head(ledger, response, version, protocol.as_ref());
         let guard = Arc::clone(&self.proxy.tunnels).try_read_owned().ok();
         let (ledger, clock) = (Arc::clone(ledger), self.proxy.clock);
         tokio::spawn(async move {
@@ -305,7 +315,14 @@ impl Connection {
             drop(guard);
         });
         let silent = TapBody::new(Answer::Own(None), SideTap::silent(), self.proxy.clock);
+        self.handed_back(onward, at);
         Response::from_parts(parts, silent)
+    }
+
+    /// Counts what the proxy added: `onward` to the request, and since `at` to the response.
+    fn handed_back(&self, onward: Duration, at: Nanos) {
+        let back = self.proxy.clock.now().since(at);
+        self.proxy.common.metrics.added(onward + back);
     }
 
     /// Records a response head and makes it ready for the client.
@@ -315,29 +332,33 @@ impl Connection {
         response: Response<ResponseBody>,
         version: Version,
         upgrade: Option<&HeaderValue>,
-    ) -> (http::response::Parts, ResponseBody) {
+    ) -> TakenHead {
         let at = self.proxy.clock.now();
         let (mut parts, body) = response.into_parts();
+        let mut onward = Duration::ZERO;
         if let Some(carried) = parts.extensions.get::<Carried>() {
             ledger.link(carried);
+            let opening = Duration::from_nanos(carried.connect_ns + carried.tls_ns);
+            onward = carried.ready_at.since(ledger.at()).saturating_sub(opening);
         }
+        self.proxy.common.metrics.responded(Answerer::Upstream, parts.status);
         let via = self.proxy.options.via.as_ref();
         let hop = Hop { onward: version, upgrade, host: None, via };
-        let onward = hops::forward(&parts.headers, hop);
-        let mut received = std::mem::replace(&mut parts.headers, onward);
+        let forwarded = hops::forward(&parts.headers, hop);
+        let mut received = std::mem::replace(&mut parts.headers, forwarded);
         ledger.response(|| {
-            self.proxy.redactor.headers(&mut received);
+            ledger.redactor().headers(&mut received);
             ResponseHead {
                 exchange: ledger.exchange(),
                 at,
                 version: parts.version.into(),
                 status: parts.status,
-                reason: reason(&parts),
+                reason: hops::reason(&parts),
                 headers: received,
             }
         });
         parts.version = version.max(Version::HTTP_11);
-        (parts, body)
+        TakenHead { parts, body, onward, at }
     }
 
     /// Answers by itself.
@@ -347,16 +368,10 @@ impl Connection {
         version: Version,
         refusal: Refusal,
     ) -> Response<ProxyBody> {
-        let Refusal { status, code, fault } = refusal;
-        let body = serde_json::json!({
-            "error": { "message": fault.text, "type": "reenact_proxy_error", "code": code }
-        });
-        let body = Bytes::from(body.to_string());
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ERROR_FIELD, HeaderValue::from_static(code));
-        headers.insert(CONTENT_LENGTH, body.len().into());
+        let (headers, body) = refusal.message();
+        let Refusal { status, fault, .. } = refusal;
         ledger.fault(fault);
+        self.proxy.common.metrics.responded(Answerer::Proxy, status);
         ledger.response(|| ResponseHead {
             exchange: ledger.exchange(),
             at: self.proxy.clock.now(),
@@ -379,18 +394,4 @@ impl Connection {
         }
         TapBody::new(answer, tap, self.proxy.clock)
     }
-}
-
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Returns the reason phrase, when it is not the usual one.
-fn reason(parts: &http::response::Parts) -> Option<String> {
-    let phrase = parts.extensions.get::<ReasonPhrase>()?;
-    Some(String::from_utf8_lossy(phrase.as_bytes()).into_owned())
 }

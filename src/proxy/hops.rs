@@ -10,7 +10,9 @@ use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use hyper::ext::ReasonPhrase;
 
 use crate::trace::redact::is_credential;
 
@@ -110,6 +112,13 @@ fn lists(value: &HeaderValue, word: &str) -> bool {
             item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(word)
         })
     })
+}
+
+/// Returns the reason phrase, when it is not the usual one.
+#[must_use]
+pub fn reason(parts: &Parts) -> Option<String> {
+    let phrase = parts.extensions.get::<ReasonPhrase>()?;
+    Some(String::from_utf8_lossy(phrase.as_bytes()).into_owned())
 }
 
 #[cfg(test)]

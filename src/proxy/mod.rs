@@ -4,6 +4,9 @@
 //! to an upstream ([`route`]) by the rules for intermediaries ([`hops`]); both bodies are watched on their way
 //! (`http::tap`) and every frame goes into the [`recorder`]'s queue, which never makes anyone wait.
 //!
+//! What passes is counted ([`metrics`]), whether it is recorded or not; [`admin`] tells those who look after the process, on
+//! a listener of its own.
+//!
 //! Connections to an upstream belong to the client connection that they serve: a client that keeps its connection finds
 //! the upstream's kept, one that opens a new one gets a new one. So the upstream sees the connections it would see
 //! without the proxy, a dead idle connection fails nobody who would not have met it, and no lock is shared.
@@ -14,23 +17,29 @@
 //! `100 Continue` are passed on to HTTP/1.1 clients only. Trailers are passed on if a `Trailer` field names them (and,
 //! to a client, if it said `TE: trailers`), or over HTTP/2.
 
+pub mod admin;
 pub mod answer;
+pub mod common;
 pub mod exchange;
 mod expect;
 pub mod handler;
 pub mod hops;
 pub mod lane;
 pub mod log;
+pub mod metrics;
+mod open;
 mod options;
+mod page;
 pub mod queue;
 pub mod recorder;
 mod refusal;
 pub mod route;
 mod tunnel;
 
+pub use admin::{About, Admin, Phase};
 pub use handler::Proxy;
 pub use log::{Appended, Log, Strain};
 pub use options::{HostPolicy, ProxyOptions};
-pub use queue::{Feed, RecorderStatus};
+pub use queue::{Admission, Feed, RecorderState, RecorderStatus};
 pub use recorder::{Recorder, RecorderError};
 pub use route::{Route, RouteError, Routes};

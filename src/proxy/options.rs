@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use crate::http::Scheme;
+
 /// What the proxy does to messages.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyOptions {
@@ -21,4 +23,17 @@ pub enum HostPolicy {
     Client,
     /// The upstream's own.
     Upstream,
+}
+
+// === impl HostPolicy ===
+
+impl HostPolicy {
+    /// Returns whether an upstream of this scheme sees its own name.
+    pub(super) fn is_upstreams(self, scheme: Scheme) -> bool {
+        match self {
+            Self::Auto => scheme == Scheme::Https,
+            Self::Client => false,
+            Self::Upstream => true,
+        }
+    }
 }

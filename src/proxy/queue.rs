@@ -43,6 +43,30 @@ pub struct RecorderStatus {
     pub lost_bytes: u64,
     /// Whether the thread has failed: nothing is recorded any more.
     pub failed: bool,
+    /// Whether recording is stopped by its owner: exchanges that begin are not recorded.
+    pub paused: bool,
+}
+
+/// How recording is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecorderState {
+    /// Everything that comes is recorded.
+    Running,
+    /// Something keeps it from being recorded.
+    Degraded,
+    /// Stopped by its owner.
+    Paused,
+}
+
+/// Whether an exchange is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is.
+    Admitted,
+    /// There is no room for it, or nobody writes any more: it is counted as lost.
+    Lost,
+    /// Its owner has stopped recording: no loss.
+    Paused,
 }
 
 pub(super) struct Shared {
@@ -57,6 +81,7 @@ pub(super) struct Shared {
     pub(super) high_water: AtomicUsize,
     pub(super) state: AtomicU8,
     pub(super) finishing: AtomicBool,
+    paused: AtomicBool,
     exchanges: AtomicU64,
     body_bytes: AtomicU64,
     pub(super) written_bytes: AtomicU64,
@@ -92,6 +117,35 @@ impl RecorderStatus {
     pub const fn has_loss(&self) -> bool {
         self.lost_exchanges > 0 || self.lost_frames > 0 || self.lost_bytes > 0
     }
+
+    /// Returns how recording is going. That it can't is told before that it shall not.
+    #[must_use]
+    pub const fn state(&self) -> RecorderState {
+        if self.failed {
+            RecorderState::Degraded
+        } else if self.paused {
+            RecorderState::Paused
+        } else {
+            RecorderState::Running
+        }
+    }
+}
+
+// === impl RecorderState ===
+
+impl RecorderState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Running, Self::Degraded, Self::Paused];
+
+    /// Returns its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Paused => "paused",
+        }
+    }
 }
 
 // === impl Feed ===
@@ -109,20 +163,31 @@ impl Feed {
         self.shared.status()
     }
 
-    /// Numbers an exchange and admits it. False when there is no room: then nothing else of it may be pushed but
-    /// [`Feed::lost_body`].
+    /// Stops recording exchanges that begin from now on, or starts again; true when that is a change.
+    pub fn set_paused(&self, is_paused: bool) -> bool {
+        self.shared.paused.swap(is_paused, Ordering::Relaxed) != is_paused
+    }
+
+    /// Numbers an exchange and admits it. If it is not admitted, nothing else of it may be pushed, but for
+    /// [`Feed::lost_body`] if it is lost. While recording is stopped it gets no number.
     #[must_use]
-    pub fn admit(&self, request: impl FnOnce(ExchangeId) -> RequestHead) -> (ExchangeId, bool) {
+    pub fn admit(
+        &self,
+        request: impl FnOnce(ExchangeId) -> RequestHead,
+    ) -> (ExchangeId, Admission) {
+        if self.shared.paused.load(Ordering::Relaxed) {
+            return (ExchangeId(0), Admission::Paused);
+        }
         let id = ExchangeId(self.shared.exchanges.fetch_add(1, Ordering::Relaxed) + 1);
         let limit = self.shared.budget + self.shared.reserve;
         let head = request(id);
         let cost = request_cost(&head);
         let event = Event::Request(Box::new(head));
-        let admitted = lane::push(&self.shared, cost, limit, |batch| batch.event(event));
-        if !admitted {
-            self.shared.lose(1, 0, cost);
+        if lane::push(&self.shared, cost, limit, |batch| batch.event(event)) {
+            return (id, Admission::Admitted);
         }
-        (id, admitted)
+        self.shared.lose(1, 0, cost);
+        (id, Admission::Lost)
     }
 
     /// Pushes a body frame, its bytes by reference; false when there is no room.
@@ -193,6 +258,7 @@ impl Shared {
             high_water: AtomicUsize::new(0),
             state: AtomicU8::new(RUNNING),
             finishing: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             exchanges: AtomicU64::new(0),
             body_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(written_bytes),
@@ -277,6 +343,7 @@ impl Shared {
             lost_frames: sum(|loss| &loss.frames),
             lost_bytes: sum(|loss| &loss.bytes),
             failed: matches!(self.state.load(Ordering::Relaxed), WRITE_FAILED | PANICKED),
+            paused: self.paused.load(Ordering::Relaxed),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Answers that the proxy makes by itself: what the client gets, and what the trace says.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http::SendError;
 use crate::trace::record::{Fault, FaultKind, FaultSide};
@@ -13,9 +15,25 @@ pub(super) struct Refusal {
     pub(super) fault: Fault,
 }
 
+const ERROR_FIELD: HeaderName = HeaderName::from_static("x-reenact-error");
+
 // === impl Refusal ===
 
 impl Refusal {
+    /// Returns the fields and the body of the response that says it.
+    pub(super) fn message(&self) -> (HeaderMap, Bytes) {
+        let Self { code, fault, .. } = self;
+        let body = serde_json::json!({
+            "error": { "message": fault.text, "type": "reenact_proxy_error", "code": code }
+        });
+        let body = Bytes::from(body.to_string());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ERROR_FIELD, HeaderValue::from_static(code));
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        (headers, body)
+    }
+
     /// The upstream gave no response.
     pub(super) fn of(error: SendError) -> Self {
         let (status, code) = match error.kind {

@@ -9,6 +9,7 @@ mod layering;
 mod proxy_exchange;
 mod proxy_identity;
 mod proxy_protocol;
+mod record_admin;
 mod record_command;
 mod replay_calls;
 mod replay_command;

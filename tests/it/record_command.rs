@@ -1,87 +1,20 @@
 //! `reenact record` as a process: signals, death, a full disk, wrong arguments; the trace read back each time.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use reenact::clock::Clock;
 use reenact::trace::record::Outcome;
 use reenact::trace::{Assembler, Exchange, Trace, open_path};
 
-use crate::support::{Peer, Upstream};
+use crate::support::{Process, Upstream, check_verified};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A `reenact record` that runs.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    words: JoinHandle<String>,
-}
-
-// === impl Process ===
-
-impl Process {
-    fn start(upstream: &str, out: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reenact"))
-            .args(["record", "--listen", "127.0.0.1:0", "--upstream", upstream, "--out"])
-            .arg(out)
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut first = String::new();
-        stderr.read_line(&mut first).unwrap();
-        let address = first
-            .split_once("://")
-            .and_then(|(_, rest)| rest.split(',').next()?.parse().ok())
-            .unwrap_or_else(|| panic!("no address in {first:?}"));
-        let words = thread::spawn(move || {
-            let mut words = String::new();
-            stderr.read_to_string(&mut words).unwrap();
-            words
-        });
-        Self { child, address, words }
-    }
-
-    fn connect(&self) -> Peer {
-        Peer::connect(self.address)
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-
-    /// Waits for the end; returns the exit status, stdout and stderr.
-    fn wait(mut self) -> (Option<i32>, String, String) {
-        let mut stdout = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-        let status = self.child.wait().unwrap();
-        (status.code(), stdout, self.words.join().unwrap())
-    }
-}
-
-/// Invariant 2: the trace itself proves that nothing is missing in silence.
-#[track_caller]
-fn check_verified(path: &Path, status: i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_reenact"))
-        .args(["trace", "verify"])
-        .arg(path)
-        .output()
-        .unwrap();
-    let words = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(status), "{words}");
-}
 
 fn exchanges(path: &Path) -> Vec<Exchange> {
     let trace = Trace::open(path).unwrap();

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use http::{HeaderName, HeaderValue};
 
 use crate::cli::UsageError;
+use crate::cli::record::admin::AdminArgs;
 use crate::cli::telemetry::TelemetryArgs;
 use crate::http::tls::{Pin, Trust};
 use crate::proxy::{HostPolicy, ProxyOptions, Route};
@@ -51,6 +52,8 @@ pub(in crate::cli) struct RecordArgs {
     pub(super) secure: SecureArgs,
     #[command(flatten)]
     pub(super) keep: KeepArgs,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
     /// Sample GPUs, the machine and metrics pages meanwhile, into this run folder
     #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES")]
     pub(super) samples: Option<PathBuf>,

@@ -20,7 +20,7 @@ use crate::http::server::{self, ServerOptions};
 use crate::http::tls;
 use crate::http::workers::Workers;
 use crate::http::{Client, ClientOptions, Protocol, Scheme};
-use crate::proxy::{Proxy, Recorder, Route, Routes, lane};
+use crate::proxy::{About, Admin, Phase, Proxy, Recorder, Route, Routes, lane};
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
 use crate::trace::{Writer, WriterOptions};
@@ -29,6 +29,7 @@ use super::sample::Sampling;
 use super::{Outcome, UsageError};
 use words::{finish, say, tell};
 
+mod admin;
 mod args;
 mod words;
 
@@ -45,6 +46,10 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let listener = listen(&runtime, &args.listen)?;
     let bound = listener.local_addr().context("the address bound can't be read")?;
+    let side = {
+        let _entered = runtime.enter();
+        args.admin.listen(server::bind)?
+    };
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
     let writer = create(&args, &redactor, &url, clock)?;
@@ -55,7 +60,13 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let (recorder, feed) = Recorder::start(writer, args.keep.queue_bytes, clock)
         .context("the recorder's thread can't be started")?;
     let options = args.forward.proxy_options()?;
+    let about = About {
+        listen: url.clone(),
+        upstreams: upstreams(&args),
+        trace: args.out.display().to_string(),
+    };
     let proxy = Proxy::new(Routes::new(args.upstream), clients, options, redactor, feed.clone());
+    let admin = Arc::new(Admin::new(Arc::clone(proxy.common()), about));
     let server_options = ServerOptions {
         tls: server_tls,
         preserve_header_case: true,
@@ -63,15 +74,22 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         ..ServerOptions::default()
     };
     say(&format!("listening on {url}, recording to {}", args.out.display()));
+    if let Some(side) = &side {
+        say(&format!("admin on {}", side.address().context("the address bound can't be read")?));
+    }
     runtime.block_on(async {
         let told = tokio::spawn(tell(feed));
+        let answered = side.map(|side| tokio::spawn(admin::serve(side, Arc::clone(&admin))));
         let signals = signals(args.duration)?;
-        serve(listener, server_options, &proxy, signals, args.drain).await;
+        serve(listener, server_options, &proxy, signals, args.drain, &admin).await;
         told.abort();
+        if let Some(answered) = answered {
+            answered.abort();
+        }
         anyhow::Ok(())
     })?;
     // What is left ends with the workers, and each exchange says so, before the recorder closes the trace.
-    drop((workers, runtime, proxy));
+    drop((workers, runtime, proxy, admin));
     let outcome = finish(recorder, &args.out, args.json);
     // After the trace: that it is whole matters more.
     if let Some(sampling) = sampling {
@@ -88,12 +106,15 @@ async fn serve(
     proxy: &Arc<Proxy>,
     mut signals: watch::Receiver<u8>,
     drain: Duration,
+    admin: &Admin,
 ) {
+    admin.enter(Phase::Ready);
     let making = Arc::clone(proxy);
     let mut again = signals.clone();
     let shutdown = async {
         // The sender lives as long as the runtime.
         let _signal = signals.wait_for(|count| *count >= 1).await;
+        admin.enter(Phase::Draining);
     };
     let give_up = async {
         say("finishing what is under way; a second signal ends at once");
@@ -175,6 +196,10 @@ fn clients(args: &RecordArgs, clock: Clock) -> anyhow::Result<Vec<Client>> {
     Ok(args.upstream.iter().map(client).collect())
 }
 
+fn upstreams(args: &RecordArgs) -> Vec<String> {
+    args.upstream.iter().map(|route| route.origin.to_string()).collect()
+}
+
 fn redactor(args: &KeepArgs) -> anyhow::Result<Redactor> {
     let key = match &args.redact_key_file {
         Some(path) => read_key(path)?,
@@ -219,7 +244,7 @@ fn create(
         tick_ns: 1_000,
         tool: concat!("reenact ", env!("CARGO_PKG_VERSION")).to_owned(),
         listen: url.to_owned(),
-        upstreams: args.upstream.iter().map(|route| route.origin.to_string()).collect(),
+        upstreams: upstreams(args),
         redacted: redactor.names(),
         sampled_ppm: 1_000_000,
     };

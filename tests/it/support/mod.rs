@@ -2,7 +2,9 @@
 //! and the proxy between them.
 
 pub(crate) mod peer;
+pub(crate) mod process;
 pub(crate) mod recording;
 
 pub(crate) use peer::{Peer, Upstream};
+pub(crate) use process::{Process, ask, ask_with, check_verified};
 pub(crate) use recording::{Recording, Setup};
