@@ -364,8 +364,11 @@ pub(super) fn cost(event: &Event) -> usize {
         Event::Request(head) => request_cost(head),
         Event::Response(head) => head_cost(&head.headers),
         Event::Frame(frame) => frame.data.len() + EVENT_BYTES,
-        Event::Link(_) | Event::Interim(_) | Event::Trailers(_) | Event::End(_) | Event::Gap(_) => {
-            4 * EVENT_BYTES
-        }
+        Event::Link(_)
+        | Event::Interim(_)
+        | Event::Trailers(_)
+        | Event::End(_)
+        | Event::Gap(_)
+        | Event::Omission(_) => 4 * EVENT_BYTES,
     }
 }

@@ -194,7 +194,7 @@ impl Assembler {
                 parts.end = Some(*end);
                 return self.open.remove(&id).and_then(Parts::into_exchange);
             }
-            Event::Gap(_) => {}
+            Event::Gap(_) | Event::Omission(_) => {}
         }
         None
     }

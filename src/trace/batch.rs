@@ -18,8 +18,22 @@ pub struct Loss {
     pub from: u64,
     /// File offset after the last.
     pub until: u64,
+    /// What kind of loss it is.
+    pub cause: LossCause,
     /// What is wrong there.
     pub what: String,
+}
+
+/// Kinds of loss in the files of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossCause {
+    /// The file was not closed. What it holds ends with a whole block: nothing that had reached it is known to be lost.
+    Unfinished,
+    /// The file ends in the middle of a block.
+    Torn,
+    /// Bytes were changed, taken out or put in.
+    Damaged,
 }
 
 /// The records of a block.
@@ -53,7 +67,7 @@ pub(crate) struct Batch {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment, from, until, what } = self;
+        let Self { segment, from, until, what, .. } = self;
         if segment > &0 {
             write!(f, "segment {segment}: ")?;
         }

@@ -8,8 +8,8 @@ use bincode::{Decode, Encode};
 
 use crate::trace::format::{FormatVersion, MAX_PAYLOAD, VERSION, opcode};
 use crate::trace::payloads::{
-    WireEnd, WireGap, WireHeader, WireInterim, WireLink, WireRequest, WireResponse, WireTrailers,
-    one_of,
+    WireEnd, WireGap, WireHeader, WireInterim, WireLink, WireOmission, WireRequest, WireResponse,
+    WireTrailers, one_of,
 };
 use crate::trace::record::{Counters, Event, Header, Outcome, Side};
 use crate::trace::wire::Malformed;
@@ -27,11 +27,12 @@ pub(crate) fn encode_event(event: &Event) -> Option<(u8, Vec<u8>)> {
         Event::Trailers(trailers) => (opcode::TRAILERS, encode(&WireTrailers::from(&**trailers))),
         Event::End(end) => (opcode::END, encode(&WireEnd::from(&**end))),
         Event::Gap(gap) => (opcode::GAP, encode(&WireGap::from(gap))),
+        Event::Omission(omission) => (opcode::OMISSION, encode(&WireOmission::from(omission))),
         Event::Frame(_) => return None,
     })
 }
 
-/// Returns the event of a record; none for an opcode that is not an event's.
+/// Returns the event of a record; none for an opcode that is not an event's, or a reason that a newer version gives.
 pub(crate) fn decode_event(opcode: u8, payload: &[u8]) -> Result<Option<Event>, Malformed> {
     Ok(Some(match opcode {
         opcode::REQUEST => Event::Request(Box::new(decode::<WireRequest>(payload)?.into_head()?)),
@@ -46,7 +47,11 @@ pub(crate) fn decode_event(opcode: u8, payload: &[u8]) -> Result<Option<Event>, 
             Event::Trailers(Box::new(decode::<WireTrailers>(payload)?.into_trailers()?))
         }
         opcode::END => Event::End(Box::new(decode::<WireEnd>(payload)?.into_end()?)),
-        opcode::GAP => Event::Gap(decode::<WireGap>(payload)?.into_gap()?),
+        opcode::GAP => return Ok(decode::<WireGap>(payload)?.into_gap().map(Event::Gap)),
+        opcode::OMISSION => {
+            let omission = decode::<WireOmission>(payload)?.into_omission();
+            return Ok(omission.map(Event::Omission));
+        }
         _ => return Ok(None),
     }))
 }
@@ -69,7 +74,7 @@ pub(crate) fn encode_counters(counters: &Counters) -> Vec<u8> {
 }
 
 pub(crate) fn decode_counters(payload: &[u8]) -> Result<Counters, Malformed> {
-    decode(payload)
+    decode_grown(payload)
 }
 
 /// Returns the number of a side in the file.
@@ -109,3 +114,13 @@ pub(crate) fn decode<T: Decode<()>>(payload: &[u8]) -> Result<T, Malformed> {
         .map(|(value, _)| value)
         .map_err(|_| Malformed("a payload does not have the layout of its opcode"))
 }
+
+/// Decodes plain data of which a minor version has appended fields: those that are not there read as zero, none, empty.
+pub(crate) fn decode_grown<T: Decode<()>>(payload: &[u8]) -> Result<T, Malformed> {
+    let mut padded = payload.to_vec();
+    padded.extend_from_slice(&[0; APPENDED]);
+    decode(&padded)
+}
+
+/// More than the bytes of all fields that were ever appended to one payload, each zero.
+const APPENDED: usize = 64;

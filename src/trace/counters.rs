@@ -1,5 +1,7 @@
 //! The running totals of a recording, which every flush carries: what proves that nothing is missing in silence.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::trace::record::{DropReason, Event, Outcome};
@@ -17,7 +19,7 @@ pub struct Counters {
     pub failed: u64,
     /// Of these, ended cancelled.
     pub cancelled: u64,
-    /// Of these, left out by sampling.
+    /// Of these, left out on purpose: by sampling, a filter or a cut.
     pub sampled_out: u64,
     /// Of these, dropped whole for [`DropReason::QueueFull`].
     pub dropped_queue_full: u64,
@@ -25,6 +27,8 @@ pub struct Counters {
     pub dropped_recorder_stopped: u64,
     /// Of these, dropped whole for [`DropReason::WriteFailed`].
     pub dropped_write_failed: u64,
+    /// Of these, dropped whole for [`DropReason::Damaged`].
+    pub dropped_damaged: u64,
 }
 
 // === impl Counters ===
@@ -45,7 +49,12 @@ impl Counters {
                     DropReason::QueueFull => &mut self.dropped_queue_full,
                     DropReason::RecorderStopped => &mut self.dropped_recorder_stopped,
                     DropReason::WriteFailed => &mut self.dropped_write_failed,
+                    DropReason::Damaged => &mut self.dropped_damaged,
                 } += gap.exchanges;
+            }
+            Event::Omission(omission) => {
+                self.admitted += omission.exchanges;
+                self.sampled_out += omission.exchanges;
             }
             Event::Link(_)
             | Event::Interim(_)
@@ -58,7 +67,10 @@ impl Counters {
     /// Returns the exchanges dropped whole, for any reason.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
-        self.dropped_queue_full + self.dropped_recorder_stopped + self.dropped_write_failed
+        self.dropped_queue_full
+            + self.dropped_recorder_stopped
+            + self.dropped_write_failed
+            + self.dropped_damaged
     }
 
     /// Returns the exchanges that had not ended: admitted less all outcomes. None when the outcomes exceed the
@@ -68,5 +80,22 @@ impl Counters {
         self.admitted.checked_sub(
             self.complete + self.failed + self.cancelled + self.sampled_out + self.dropped(),
         )
+    }
+}
+
+impl fmt::Display for Counters {
+    /// Writes the conservation law as it stands; `?` where it is broken.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { admitted, complete, failed, cancelled, sampled_out, .. } = self;
+        write!(
+            f,
+            "{admitted} admitted = {complete} complete + {failed} failed + {cancelled} cancelled + {sampled_out} sampled out + {} \
+             dropped + ",
+            self.dropped()
+        )?;
+        match self.open() {
+            Some(open) => write!(f, "{open} open"),
+            None => f.write_str("? open"),
+        }
     }
 }

@@ -6,7 +6,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 
-use crate::trace::batch::{Batch, Loss};
+use crate::trace::batch::{Batch, Loss, LossCause};
 use crate::trace::block::Start;
 use crate::trace::codec::{decode_counters, decode_event, decode_header};
 use crate::trace::compress::Decompressor;
@@ -50,6 +50,7 @@ enum State {
     /// Looking for a block that begins a zstd frame, since this offset, for this reason.
     Lost {
         from: u64,
+        cause: LossCause,
         why: String,
     },
 }
@@ -133,9 +134,10 @@ impl Decoder {
             let step = match &self.state {
                 State::Magic => self.magic(at_end)?,
                 State::Blocks => self.block(at_end),
-                State::Lost { from, why } => {
-                    let (from, why) = (*from, why.clone());
-                    self.resync(from, why, at_end)
+                State::Lost { from, cause, why } => {
+                    let (from, cause, what) = (*from, *cause, why.clone());
+                    let until = from;
+                    self.resync(Loss { segment: 0, from, until, cause, what }, at_end)
                 }
             };
             if let Some(step) = step {
@@ -156,7 +158,7 @@ impl Decoder {
             if self.buffer[..] != magic(VERSION)[..len] {
                 return Err(NotReadable::NotATrace);
             }
-            self.lose("the file ends in its first eight bytes");
+            self.lose(LossCause::Torn, "the file ends in its first eight bytes");
             return Ok(None);
         }
         let found = &self.buffer[..MAGIC_LEN];
@@ -190,7 +192,7 @@ impl Decoder {
         };
         let header = match BlockHeader::parse(front) {
             Ok(header) => header,
-            Err(why) => return self.lose(why.0),
+            Err(why) => return self.lose(LossCause::Damaged, why.0),
         };
         let len = BLOCK_HEADER_LEN + header.stored as usize;
         if self.buffer.len() < len {
@@ -198,10 +200,10 @@ impl Decoder {
         }
         let payload = &self.buffer[BLOCK_HEADER_LEN..len];
         if header.checksum(payload, self.crc) != header.crc {
-            return self.lose("a block's checksum does not match");
+            return self.lose(LossCause::Damaged, "a block's checksum does not match");
         }
         let Ok(raw) = self.decompress(header, len) else {
-            return self.lose("a block can't be decompressed");
+            return self.lose(LossCause::Damaged, "a block can't be decompressed");
         };
         match self.records(header, raw) {
             Ok(batch) => {
@@ -214,7 +216,7 @@ impl Decoder {
                 }
                 Some(Step::Block(Box::new(batch)))
             }
-            Err(why) => self.lose(why.0),
+            Err(why) => self.lose(LossCause::Damaged, why.0),
         }
     }
 
@@ -297,11 +299,12 @@ impl Decoder {
         } else {
             format!("{} bytes were put in before it", bytes.unsigned_abs())
         };
-        Some(Step::Loss(Loss { segment: 0, from: self.offset, until: self.offset, what }))
+        let (from, cause) = (self.offset, LossCause::Damaged);
+        Some(Step::Loss(Loss { segment: 0, from, until: from, cause, what }))
     }
 
-    /// Looks for the next block that begins a zstd frame.
-    fn resync(&mut self, from: u64, why: String, at_end: bool) -> Option<Step> {
+    /// Looks for the next block that begins a zstd frame: up to there goes `loss`.
+    fn resync(&mut self, loss: Loss, at_end: bool) -> Option<Step> {
         loop {
             let Some(at) = memmem::find(&self.buffer, &MARKER) else {
                 let keep = if at_end { 0 } else { MARKER.len() - 1 };
@@ -311,7 +314,7 @@ impl Decoder {
                     return Some(Step::More);
                 }
                 self.state = State::Blocks;
-                return Some(Step::Loss(Loss { segment: 0, from, until: self.offset, what: why }));
+                return Some(Step::Loss(Loss { until: self.offset, ..loss }));
             };
             self.advance(at);
             let front = self.buffer.first_chunk::<BLOCK_HEADER_LEN>();
@@ -327,8 +330,9 @@ impl Decoder {
                 let payload = self.buffer.get(BLOCK_HEADER_LEN..len);
                 if payload.is_some_and(|payload| header.checksum(payload, 0) == header.crc) {
                     self.state = State::Blocks;
-                    let loss = Loss { segment: 0, from, until: self.offset, what: why };
-                    return Some(Step::Loss(loss));
+                    // What seemed to be the file's end was not.
+                    let (until, cause) = (self.offset, LossCause::Damaged);
+                    return Some(Step::Loss(Loss { until, cause, ..loss }));
                 }
             }
             self.advance(1);
@@ -341,12 +345,12 @@ impl Decoder {
     }
 
     fn wait_or_lose(&mut self, at_end: bool, why: &str) -> Option<Step> {
-        if at_end { self.lose(why) } else { Some(Step::More) }
+        if at_end { self.lose(LossCause::Torn, why) } else { Some(Step::More) }
     }
 
     /// Begins to look for the next block, beyond the front of this one.
-    fn lose(&mut self, why: &str) -> Option<Step> {
-        self.state = State::Lost { from: self.offset, why: why.to_owned() };
+    fn lose(&mut self, cause: LossCause, why: &str) -> Option<Step> {
+        self.state = State::Lost { from: self.offset, cause, why: why.to_owned() };
         self.explained = true;
         self.advance(1);
         None

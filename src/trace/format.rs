@@ -37,7 +37,7 @@ pub(crate) struct BlockHeader {
 }
 
 /// The version that this program writes.
-pub(crate) const VERSION: FormatVersion = FormatVersion { major: 1, minor: 0 };
+pub(crate) const VERSION: FormatVersion = FormatVersion { major: 1, minor: 1 };
 
 /// Bytes of the magic.
 pub(crate) const MAGIC_LEN: usize = 8;
@@ -76,6 +76,7 @@ pub(crate) mod opcode {
     pub(crate) const TRAILERS: u8 = 0x14;
     pub(crate) const END: u8 = 0x15;
     pub(crate) const GAP: u8 = 0x16;
+    pub(crate) const OMISSION: u8 = 0x17;
     pub(crate) const BLOBS: u8 = 0x20;
     pub(crate) const PIECES: u8 = 0x21;
     pub(crate) const FRAMES: u8 = 0x22;

@@ -391,7 +391,7 @@ fn golden_files_that_are_not_damaged_but_not_ours_say_so() {
         let error = Trace::open(&folder().join("damaged").join(name)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    says("newer-major.trace", "format version 2.0, this program reads version 1.0");
+    says("newer-major.trace", "format version 2.0, this program reads version 1.1");
     says("text-mode.trace", "binary mode");
     says("empty.trace", "it is empty");
 }

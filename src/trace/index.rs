@@ -6,7 +6,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 use crate::clock::Nanos;
-use crate::trace::codec::{decode, encode, outcome_code, outcome_of};
+use crate::trace::codec::{decode_grown, encode, outcome_code, outcome_of};
 use crate::trace::record::{Counters, ExchangeId, Outcome, Side};
 use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint, put_zigzag, unzigzag};
 
@@ -73,7 +73,7 @@ pub(crate) fn encode_footer(footer: &Footer) -> Vec<u8> {
 }
 
 pub(crate) fn decode_footer(payload: &[u8]) -> Result<Footer, Malformed> {
-    decode(payload)
+    decode_grown(payload)
 }
 
 /// Appends an index record's payload.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::assemble::{Part, parts};
-use crate::trace::batch::{Batch, Loss};
+use crate::trace::batch::{Batch, Loss, LossCause};
 use crate::trace::decoder::{Decoder, NotReadable, Step};
 use crate::trace::format::{END_MAGIC, FormatVersion, TAIL_LEN, VERSION};
 use crate::trace::index::{Chapter, Place, Totals};
@@ -89,6 +89,7 @@ impl SegmentInfo {
                 segment: 0,
                 from: len - len_u64(TAIL_LEN),
                 until: len,
+                cause: LossCause::Damaged,
                 what,
             });
         }
@@ -236,6 +237,7 @@ impl Survey {
                 segment: 0,
                 from: self.until,
                 until: self.until,
+                cause: LossCause::Unfinished,
                 what: what.to_owned(),
             });
         }
@@ -243,7 +245,8 @@ impl Survey {
         self.totals.exchanges = len_u64(self.places.len());
         Ok(SegmentInfo {
             path,
-            len,
+            // A file that is being written may have grown meanwhile.
+            len: len.max(self.until),
             header,
             version,
             chapters: self.chapters,

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use crate::clock::Nanos;
 use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
 use crate::trace::record::{
-    DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Passed,
-    RequestHead, ResponseHead, Trailers, Version,
+    DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Omission,
+    OmitReason, Passed, RequestHead, ResponseHead, Trailers, Version,
 };
 use crate::trace::wire::Malformed;
 
@@ -98,6 +98,16 @@ pub(super) struct WireGap {
     bytes: u64,
 }
 
+#[derive(Encode, Decode)]
+pub(super) struct WireOmission {
+    from: u64,
+    until: u64,
+    reason: u8,
+    exchanges: u64,
+    frames: u64,
+    bytes: u64,
+}
+
 fn fields(headers: &HeaderMap) -> Fields {
     headers
         .iter()
@@ -144,8 +154,13 @@ const FAULT_KINDS: [FaultKind; 9] = [
     FaultKind::Timeout,
     FaultKind::Tls,
 ];
-const DROP_REASONS: [DropReason; 3] =
-    [DropReason::QueueFull, DropReason::RecorderStopped, DropReason::WriteFailed];
+const DROP_REASONS: [DropReason; 4] = [
+    DropReason::QueueFull,
+    DropReason::RecorderStopped,
+    DropReason::WriteFailed,
+    DropReason::Damaged,
+];
+const OMIT_REASONS: [OmitReason; 3] = [OmitReason::Sampled, OmitReason::Filtered, OmitReason::Cut];
 
 // === impl WireRequest ===
 
@@ -344,11 +359,41 @@ impl From<&Gap> for WireGap {
 }
 
 impl WireGap {
-    pub(super) fn into_gap(self) -> Result<Gap, Malformed> {
-        Ok(Gap {
+    /// Returns the gap; none when a newer minor version has given a reason that this one does not know.
+    pub(super) fn into_gap(self) -> Option<Gap> {
+        Some(Gap {
             from: Nanos(self.from),
             until: Nanos(self.until),
-            reason: one_of(self.reason, &DROP_REASONS)?,
+            reason: one_of(self.reason, &DROP_REASONS).ok()?,
+            exchanges: self.exchanges,
+            frames: self.frames,
+            bytes: self.bytes,
+        })
+    }
+}
+
+// === impl WireOmission ===
+
+impl From<&Omission> for WireOmission {
+    fn from(omission: &Omission) -> Self {
+        Self {
+            from: omission.from.0,
+            until: omission.until.0,
+            reason: code_of(&omission.reason, &OMIT_REASONS),
+            exchanges: omission.exchanges,
+            frames: omission.frames,
+            bytes: omission.bytes,
+        }
+    }
+}
+
+impl WireOmission {
+    /// Returns the omission; none when a newer minor version has given a reason that this one does not know.
+    pub(super) fn into_omission(self) -> Option<Omission> {
+        Some(Omission {
+            from: Nanos(self.from),
+            until: Nanos(self.until),
+            reason: one_of(self.reason, &OMIT_REASONS).ok()?,
             exchanges: self.exchanges,
             frames: self.frames,
             bytes: self.bytes,

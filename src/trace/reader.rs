@@ -51,6 +51,21 @@ pub struct Health {
     pub bytes: u64,
 }
 
+/// What one segment says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct FileHealth<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// Its number in the trace.
+    pub segment: u32,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The counters at its end, which go on from those of the segments before.
+    pub counters: Counters,
+    /// What is missing in it, and where.
+    pub losses: &'a [Loss],
+}
+
 /// Where and when an exchange was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -109,23 +124,45 @@ impl Trace {
     /// # Errors
     /// There is none, or no part of it can be read. Damage is no error: see [`Self::health`].
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let mut segments = Vec::new();
+        match Self::open_readable(path)? {
+            (trace, unreadable) if unreadable.is_empty() => Ok(trace),
+            (_, mut unreadable) => Err(unreadable.swap_remove(0).1),
+        }
+    }
+
+    /// Opens what can be opened of a trace, and returns each file that can't be, with the reason.
+    ///
+    /// # Errors
+    /// There is none, or no part of it can be read.
+    pub(crate) fn open_readable(
+        path: &Path,
+    ) -> Result<(Self, Vec<(PathBuf, TraceError)>), TraceError> {
+        let (mut segments, mut unreadable) = (Vec::new(), Vec::new());
         for path in segment_paths(path)? {
-            segments.push(SegmentInfo::open(path)?);
+            match SegmentInfo::open(path.clone()) {
+                Ok(segment) => segments.push(segment),
+                Err(error) => unreadable.push((path, error)),
+            }
         }
         segments.sort_by_key(|segment| segment.header.segment);
         let header = match segments.first() {
             Some(first) => first.header.clone(),
-            None => return Err(TraceError::NoSegments { path: path.to_owned() }),
+            None if unreadable.is_empty() => {
+                return Err(TraceError::NoSegments { path: path.to_owned() });
+            }
+            None => return Err(unreadable.swap_remove(0).1),
         };
-        if let Some(other) = segments.iter().find(|segment| segment.header.trace != header.trace) {
-            return Err(TraceError::Mixed { path: other.path.clone() });
-        }
+        let is_other = |segment: &mut SegmentInfo| segment.header.trace != header.trace;
+        unreadable.extend(
+            segments
+                .extract_if(.., is_other)
+                .map(|segment| (segment.path.clone(), TraceError::Mixed { path: segment.path })),
+        );
         let health = health(&segments);
         let entries = entries(&segments);
         let segments: Arc<[SegmentInfo]> = segments.into();
         let library = Library::new(Arc::clone(&segments));
-        Ok(Self { segments, header, health, entries, library })
+        Ok((Self { segments, header, health, entries, library }, unreadable))
     }
 
     /// Returns the header of the first segment.
@@ -149,6 +186,25 @@ impl Trace {
     /// Returns the paths of the segments, in order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.segments.iter().map(|segment| segment.path.as_path())
+    }
+
+    /// Returns what is known of each segment's health without reading all of it, in order.
+    pub fn files(&self) -> impl Iterator<Item = FileHealth<'_>> {
+        self.segments.iter().map(|segment| FileHealth {
+            path: &segment.path,
+            segment: segment.header.segment,
+            bytes: segment.len,
+            counters: segment.counters,
+            losses: &segment.losses,
+        })
+    }
+
+    /// Returns the numbers of segments that are not there, though earlier and later ones are: the first thousand.
+    #[must_use]
+    pub fn missing_segments(&self) -> Vec<u32> {
+        let numbers: Vec<u32> = self.files().map(|file| file.segment).collect();
+        let between = |pair: &[u32]| pair[0].saturating_add(1)..pair[1];
+        numbers.windows(2).flat_map(between).take(1_000).collect()
     }
 
     /// Reads the request of an exchange: head, body, trailers. None when it is not in the trace, or its head is lost.

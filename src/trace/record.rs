@@ -32,6 +32,8 @@ pub enum Event {
     End(Box<End>),
     /// Something could not be recorded.
     Gap(Gap),
+    /// Exchanges were left out on purpose.
+    Omission(Omission),
 }
 
 /// Number of an exchange: from 1, in the order of admission, unique in a trace.
@@ -305,6 +307,37 @@ pub enum DropReason {
     RecorderStopped,
     /// Writing failed (disk full, I/O error).
     WriteFailed,
+    /// It was recorded, but the files were damaged or cut off, or one of them is not there any more.
+    Damaged,
+}
+
+/// Exchanges that were left out on purpose: how many, what they amounted to, and why. No loss: the rest can be weighted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Omission {
+    /// When the first of them was admitted, or earlier.
+    pub from: Nanos,
+    /// When the last of them was, or later; never before `from`.
+    pub until: Nanos,
+    /// Why.
+    pub reason: OmitReason,
+    /// Whole exchanges that the trace does not hold.
+    pub exchanges: u64,
+    /// Body frames of these.
+    pub frames: u64,
+    /// Body bytes in these.
+    pub bytes: u64,
+}
+
+/// Why something was left out on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OmitReason {
+    /// By lot, with the share that the header says: see [`Header::sampled_ppm`].
+    Sampled,
+    /// By a condition of the recording.
+    Filtered,
+    /// By a cut of the trace.
+    Cut,
 }
 
 /// What stands at the start of every segment.
@@ -326,14 +359,14 @@ pub struct Header {
     pub upstreams: Vec<String>,
     /// Names of the header fields and query parameters whose values were replaced.
     pub redacted: Vec<String>,
-    /// The share of exchanges that were kept, in parts per million.
+    /// The share of exchanges that sampling kept, in parts per million: each one kept stands for 1,000,000 / this many.
     pub sampled_ppm: u32,
 }
 
 // === impl Event ===
 
 impl Event {
-    /// Returns the exchange it belongs to; none for a gap.
+    /// Returns the exchange it belongs to; none for a gap or an omission.
     #[must_use]
     pub fn exchange(&self) -> Option<ExchangeId> {
         match self {
@@ -344,11 +377,11 @@ impl Event {
             Self::Frame(frame) => Some(frame.exchange),
             Self::Trailers(trailers) => Some(trailers.exchange),
             Self::End(end) => Some(end.exchange),
-            Self::Gap(_) => None,
+            Self::Gap(_) | Self::Omission(_) => None,
         }
     }
 
-    /// Returns when it happened; for a gap, when it began.
+    /// Returns when it happened; for a gap or an omission, when it began.
     #[must_use]
     pub fn at(&self) -> Nanos {
         match self {
@@ -360,6 +393,7 @@ impl Event {
             Self::Trailers(trailers) => trailers.at,
             Self::End(end) => end.at,
             Self::Gap(gap) => gap.from,
+            Self::Omission(omission) => omission.from,
         }
     }
 }
@@ -421,6 +455,21 @@ impl DropReason {
             Self::QueueFull => "the queue before the writer was full",
             Self::RecorderStopped => "the writer had stopped",
             Self::WriteFailed => "writing failed",
+            Self::Damaged => "the files were damaged, cut off or removed",
+        }
+    }
+}
+
+// === impl OmitReason ===
+
+impl OmitReason {
+    /// Returns the reason in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sampled => "left out by sampling",
+            Self::Filtered => "left out by the recording's filters",
+            Self::Cut => "left out by a cut",
         }
     }
 }

@@ -1,36 +1,74 @@
 //! Writes what can be read of a damaged or unfinished trace to a new, closed one.
 //!
-//! Exchanges whose request head is lost are left out. What is missing is stated in the new trace, so that it verifies: a
-//! gap counts the exchanges and frames, and each end the bytes, that the damage took.
+//! Each file, and the whole, comes out as one of four: see [`Recovery`]. What is lost is stated in the new trace, so that
+//! it verifies: a gap counts the exchanges and frames, and each end the bytes, that are not there. The old files are only
+//! read.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use crate::clock::Nanos;
-use crate::trace::batch::Loss;
+use crate::trace::batch::{Loss, LossCause};
+use crate::trace::cause::Amount;
+use crate::trace::ids::Ids;
+use crate::trace::mend::{Copier, Mender};
 use crate::trace::reader::{Trace, TraceError};
-use crate::trace::record::{
-    Counters, DropReason, End, Event, ExchangeId, Gap, Header, Passed, Side,
-};
-use crate::trace::writer::{FLUSH_EVERY, Summary, WriteError, Writer, WriterOptions};
+use crate::trace::record::{Counters, Event, Header};
+use crate::trace::writer::{Summary, WriteError};
+
+/// How the recovery of a file, or of a whole trace, came out; the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// It was closed, and nothing is missing.
+    Clean,
+    /// It was not closed; all that had reached it is in the new trace.
+    WithoutLoss,
+    /// Something that had been written is not in the new trace.
+    WithLoss,
+    /// Nothing of it could be read.
+    NotRecoverable,
+}
 
 /// What was recovered, and what was not.
 #[derive(Clone, Debug)]
 pub struct Recovered {
+    /// How the whole came out.
+    pub outcome: Recovery,
+    /// How each file did, in the order of the trace; files that can't be read come last.
+    pub files: Vec<RecoveredFile>,
+    /// Numbers of segments that are not there, though earlier and later ones are.
+    pub missing: Vec<u32>,
     /// The new trace.
     pub summary: Summary,
-    /// What is missing in the old files, and where.
-    pub losses: Vec<Loss>,
-    /// Exchanges that ended in the old trace by its counters, and are not in the new one.
-    pub lost_exchanges: u64,
-    /// Of these, left out since their request head is lost.
-    pub headless: u64,
-    /// Frames of kept exchanges that are lost.
-    pub lost_frames: u64,
-    /// Bytes of these.
-    pub lost_bytes: u64,
-    /// Exchanges that are kept without an end.
+    /// What had been written and is not in the new trace; bytes of bodies as far as an end tells of them.
+    pub lost: Amount,
+    /// Of the lost exchanges, those left out since only their request head is lost.
+    pub headless: Ids,
+    /// Exchanges of which a part is lost.
+    pub incomplete: Ids,
+    /// Exchanges that are in the new trace without an end.
     pub open: u64,
+}
+
+/// How the recovery of one file came out.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RecoveredFile {
+    /// The file.
+    pub path: PathBuf,
+    /// How it came out.
+    pub outcome: Recovery,
+    /// Its size.
+    pub bytes: u64,
+    /// Bytes of it that can't be read.
+    pub lost_bytes: u64,
+    /// Exchanges that begin in it and are in the new trace.
+    pub exchanges: u64,
+    /// Exchanges that are lost by its counters; none when they can't tell, since the segment before is not there.
+    pub lost_exchanges: Option<u64>,
+    /// What is missing in it, and where.
+    pub losses: Vec<Loss>,
+    /// Why nothing of it could be read.
+    pub error: Option<String>,
 }
 
 /// Why nothing could be recovered.
@@ -42,110 +80,167 @@ pub enum RecoverError {
     /// The new trace can't be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The new trace would become a segment of the old one.
+    #[error("{path} is in the folder that is to be recovered: choose a place outside of it")]
+    Inside {
+        /// Where it would be.
+        path: PathBuf,
+    },
 }
 
-/// Bytes and frames of a side that the new trace holds.
+/// Counts what there is of each file.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    bytes: u64,
-    frames: u64,
+struct Census {
+    /// Exchanges whose request head is there.
+    exchanges: u64,
+    /// Everything that its events add up to.
+    counted: Counters,
 }
 
-/// Recovers `trace` to `path`.
+/// Recovers the trace at `path` to the new file `out`.
 ///
 /// # Errors
-/// A file can't be read, or `path` exists or can't be written.
-pub fn recover(trace: &Trace, path: &Path) -> Result<Recovered, RecoverError> {
+/// Nothing can be read, a file fails to be read, or `out` exists or can't be written.
+pub fn recover(path: &Path, out: &Path) -> Result<Recovered, RecoverError> {
+    refuse_inside(path, out)?;
+    let (trace, unreadable) = Trace::open_readable(path)?;
     let header = Header { segment: 0, ..trace.header().clone() };
-    let mut writer = Writer::create(path, header, WriterOptions::default())?;
+    let mut copier = Copier::create(out, header)?;
     let mut scan = trace.scan()?;
-    let mut open: BTreeMap<ExchangeId, [Held; 2]> = BTreeMap::new();
-    let mut headless = std::collections::BTreeSet::new();
-    let (mut lost_frames, mut lost_bytes) = (0, 0);
-    let (mut last, mut flushed) = (Nanos::ZERO, Nanos::ZERO);
-    for event in scan.by_ref() {
-        let mut event = event?;
-        last = last.max(event.at());
-        if let Some(id) = event.exchange() {
-            if let Event::Request(_) = event {
-                open.entry(id).or_default();
-            }
-            let Some(held) = open.get_mut(&id) else {
-                headless.insert(id);
-                continue;
-            };
-            match &mut event {
-                Event::Frame(frame) => {
-                    let side = &mut held[usize::from(frame.side == Side::Response)];
-                    side.bytes += frame.data.len() as u64;
-                    side.frames += 1;
-                }
-                Event::End(end) => {
-                    let (frames, bytes) = state_losses(end, *held);
-                    lost_frames += frames;
-                    lost_bytes += bytes;
-                    open.remove(&id);
-                }
-                _ => {}
-            }
+    let mut mender = Mender::default();
+    let mut census = vec![Census::default(); trace.files().count()];
+    let mut met = 0;
+    while let Some(event) = scan.next() {
+        let event = event?;
+        if scan.losses().len() > met {
+            met = scan.losses().len();
+            mender.hole(Some(event.at()));
         }
-        if last >= flushed + FLUSH_EVERY {
-            flushed = last;
-            writer.flush(last)?;
+        let file = &mut census[scan.segment()];
+        file.counted.count(&event);
+        file.exchanges += u64::from(matches!(event, Event::Request(_)));
+        if let Some(event) = mender.mend(event) {
+            copier.put(event)?;
         }
-        writer.append(event)?;
     }
-    let lost_exchanges =
-        trace.health().counters.admitted.saturating_sub(writer.counters().admitted);
-    if lost_exchanges > 0 || lost_frames > 0 {
-        writer.append(Event::Gap(Gap {
-            from: Nanos::ZERO,
-            until: last,
-            reason: DropReason::WriteFailed,
-            exchanges: lost_exchanges,
-            frames: lost_frames,
-            bytes: lost_bytes,
-        }))?;
+    if scan.losses().len() > met {
+        mender.hole(None);
     }
-    let mut losses = trace.health().losses.clone();
-    losses
-        .extend(scan.losses().iter().filter(|loss| !trace.health().losses.contains(loss)).cloned());
+    let mut files = judge(&trace, scan.losses(), &census);
+    let exchanges = lost_exchanges(&trace, &census);
+    if let Some(gap) = mender.gap(exchanges) {
+        copier.put(Event::Gap(gap))?;
+    }
+    files.extend(unreadable.into_iter().map(|(path, error)| unread(path, &error)));
+    let missing = trace.missing_segments();
+    let file_bytes = files.iter().map(|file| file.lost_bytes).sum();
+    let lost = Amount { exchanges, file_bytes, ..mender.lost };
+    let worst = files.iter().map(|file| file.outcome).max().unwrap_or(Recovery::Clean);
+    let outcome = match worst.min(Recovery::WithLoss) {
+        _ if !missing.is_empty() || lost != Amount::default() => Recovery::WithLoss,
+        worst => worst,
+    };
     Ok(Recovered {
-        summary: writer.finish()?,
-        losses,
-        lost_exchanges,
-        headless: headless.len() as u64,
-        lost_frames,
-        lost_bytes,
-        open: open.len() as u64,
+        outcome,
+        files,
+        missing,
+        summary: copier.finish()?,
+        lost,
+        open: mender.open(),
+        headless: mender.headless,
+        incomplete: mender.incomplete,
     })
 }
 
-/// Corrects what an end says was lost to what is not held, and returns the frames and bytes that are newly so.
-fn state_losses(end: &mut End, held: [Held; 2]) -> (u64, u64) {
-    let mut newly = (0, 0);
-    for (passed, held) in [&mut end.request, &mut end.response].into_iter().zip(held) {
-        let before: Passed = *passed;
-        passed.lost_bytes = before.bytes.saturating_sub(held.bytes);
-        passed.lost_frames = before.frames.saturating_sub(held.frames);
-        newly.0 += passed.lost_frames.saturating_sub(before.lost_frames);
-        newly.1 += passed.lost_bytes.saturating_sub(before.lost_bytes);
-    }
-    newly
+/// Refuses a new trace in the folder of the old one.
+fn refuse_inside(path: &Path, out: &Path) -> Result<(), RecoverError> {
+    let parent = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let inside = path.is_dir()
+        && matches!((fs::canonicalize(path), fs::canonicalize(parent)), (Ok(a), Ok(b)) if a == b);
+    if inside { Err(RecoverError::Inside { path: out.to_owned() }) } else { Ok(()) }
 }
 
-// === impl Recovered ===
-
-impl Recovered {
-    /// Returns whether something that was recorded, or may have been, is not in the new trace.
-    #[must_use]
-    pub fn is_lossy(&self) -> bool {
-        !self.losses.is_empty() || self.lost_exchanges > 0 || self.lost_frames > 0
+/// Judges the files that could be read. `met` is what the scan found missing in them.
+fn judge(trace: &Trace, met: &[Loss], census: &[Census]) -> Vec<RecoveredFile> {
+    let mut before: Option<(u32, u64)> = None;
+    let mut files = Vec::new();
+    for (idx, (file, census)) in trace.files().zip(census).enumerate() {
+        let of_file = met.iter().filter(|loss| loss.segment == idx).cloned();
+        let mut losses: Vec<Loss> = of_file.collect();
+        let same = |a: &Loss, b: &Loss| (a.from, a.until, &a.what) == (b.from, b.until, &b.what);
+        for loss in file.losses {
+            if !losses.iter().any(|known| same(known, loss)) {
+                losses.push(Loss { segment: idx, ..loss.clone() });
+            }
+        }
+        let outcome = match losses.iter().all(|loss| loss.cause == LossCause::Unfinished) {
+            _ if losses.is_empty() => Recovery::Clean,
+            true => Recovery::WithoutLoss,
+            false => Recovery::WithLoss,
+        };
+        let follows = match before {
+            None => (file.segment == 0).then_some(0),
+            Some((segment, admitted)) => (file.segment == segment + 1).then_some(admitted),
+        };
+        let lost_exchanges = follows.map(|admitted| {
+            file.counters.admitted.saturating_sub(admitted + census.counted.admitted)
+        });
+        before = Some((file.segment, file.counters.admitted));
+        files.push(RecoveredFile {
+            path: file.path.to_owned(),
+            outcome,
+            bytes: file.bytes,
+            lost_bytes: losses.iter().map(|loss| loss.until - loss.from).sum(),
+            exchanges: census.exchanges,
+            lost_exchanges,
+            losses,
+            error: None,
+        });
     }
+    files
+}
 
-    /// Returns the counters of the new trace.
+fn unread(path: PathBuf, error: &TraceError) -> RecoveredFile {
+    let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    RecoveredFile {
+        path,
+        outcome: Recovery::NotRecoverable,
+        bytes,
+        lost_bytes: bytes,
+        exchanges: 0,
+        lost_exchanges: None,
+        losses: Vec::new(),
+        error: Some(error.to_string()),
+    }
+}
+
+/// Returns how many exchanges the counters know of that are neither there nor stated as missing: in these files, and in
+/// those between them, but not in what was before the first.
+fn lost_exchanges(trace: &Trace, census: &[Census]) -> u64 {
+    let last = trace.files().last().map_or(0, |file| file.counters.admitted);
+    let counted = |census: &Census| census.counted.admitted;
+    let known: u64 = census.iter().map(counted).sum();
+    let first = trace.files().next().filter(|file| file.segment > 0);
+    let before = first
+        .zip(census.first())
+        .map_or(0, |(file, census)| file.counters.admitted.saturating_sub(counted(census)));
+    last.saturating_sub(before + known)
+}
+
+// === impl Recovery ===
+
+impl Recovery {
+    /// Returns the outcome in words.
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.summary.counters
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::WithoutLoss => "recovered without loss",
+            Self::WithLoss => "recovered with loss",
+            Self::NotRecoverable => "not recoverable",
+        }
     }
 }

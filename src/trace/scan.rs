@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Take};
 use std::sync::Arc;
 
 use crate::trace::assemble::{Part, parts};
@@ -35,7 +35,8 @@ pub struct Scan {
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    /// Up to where it was when the trace was opened: a file that is being written goes on.
+    file: Take<File>,
     buffer: Vec<u8>,
     decoder: Decoder,
     at_end: bool,
@@ -106,11 +107,16 @@ impl Scan {
         self.unknown
     }
 
+    /// Returns the place of the segment being read in the list of segments.
+    pub(crate) fn segment(&self) -> usize {
+        self.segment
+    }
+
     fn open_segment(&mut self) -> Result<(), TraceError> {
         let Some(info) = self.segments.get(self.segment) else { return Ok(()) };
         let failed = |source| TraceError::Io { path: info.path.clone(), source };
         self.open = Some(Open {
-            file: File::open(&info.path).map_err(failed)?,
+            file: File::open(&info.path).map_err(failed)?.take(info.len),
             buffer: vec![0; READ],
             decoder: Decoder::new().map_err(failed)?,
             at_end: false,

@@ -248,6 +248,7 @@ impl Segment {
             Event::Response(head) => (head.at, None),
             Event::End(end) => (end.at, None),
             Event::Gap(gap) => (gap.until, None),
+            Event::Omission(omission) => (omission.until, None),
             Event::Frame(_) => return Ok(()),
         };
         self.totals.until = self.totals.until.max(at);

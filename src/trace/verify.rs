@@ -1,87 +1,63 @@
-//! Proves from a trace alone that nothing is missing in silence.
+//! Proves from a trace alone that nothing is missing in silence, and explains what is missing.
 //!
 //! One pass over all events checks: every byte of the files can be read and every body matches its digest; each exchange
 //! begins with a request head and has one end at most; stamps do not run backwards; what an end says has passed is what
 //! the frames hold plus what it says was lost; and the conservation law, with counters that are counted again. What does
-//! not hold is a [`Finding`].
+//! not hold is a [`Finding`]; a [`CauseSummary`] for each [`Cause`] says what that means and what can be done.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::clock::Nanos;
-use crate::trace::reader::{Trace, TraceError};
-use crate::trace::record::{Counters, End, Event, ExchangeId, Frame, Gap, Passed, Side};
+use crate::trace::batch::{Loss, LossCause};
+use crate::trace::cause::{Amount, Cause};
+use crate::trace::finding::{CauseSummary, Finding, FindingKind, MAX_FINDINGS, Verification};
+use crate::trace::ids::Ids;
+use crate::trace::reader::{Entry, Trace, TraceError};
+use crate::trace::record::{DropReason, End, Event, ExchangeId, Gap, Omission, RequestHead};
 use crate::trace::scan::Scan;
+use crate::trace::tally::Tally;
 
-/// What a check of a whole trace found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Verification {
-    /// Exchanges with at least one event.
-    pub exchanges: u64,
-    /// Of these, not ended.
-    pub open: u64,
-    /// Body frames.
-    pub frames: u64,
-    /// Body bytes in these.
-    pub body_bytes: u64,
-    /// The counters that the trace states.
-    pub stated: Counters,
-    /// The counters that its events add up to.
-    pub counted: Counters,
-    /// Everything that does not hold, the first [`MAX_FINDINGS`] in order.
-    pub findings: Vec<Finding>,
-    /// Findings beyond these.
-    pub more: u64,
+/// A check under way.
+#[derive(Debug)]
+struct Check<'a> {
+    trace: &'a Trace,
+    found: Verification,
+    open: BTreeMap<ExchangeId, Tally>,
+    /// What the index says of exchanges whose end has not come yet.
+    entries: BTreeMap<ExchangeId, Entry>,
+    /// What can't be read, each with what came before and after it.
+    losses: Vec<Place>,
+    gaps: Vec<Gap>,
+    /// Exchanges whose end says that something of them was lost.
+    lossy: Vec<Lossy>,
+    latest: Option<Moment>,
+    causes: BTreeMap<Cause, CauseSummary>,
+    /// Why something does not fit: damage if there is any, else it is a contradiction.
+    blame: Cause,
 }
 
-/// Something that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Finding {
-    /// What kind, as a stable name.
-    pub kind: FindingKind,
-    /// The exchange, where it is about one.
-    pub exchange: Option<u64>,
-    /// What, in a sentence.
-    pub text: String,
+/// An exchange that lost something while it was recorded.
+#[derive(Clone, Copy, Debug)]
+struct Lossy {
+    id: ExchangeId,
+    from: Nanos,
+    until: Nanos,
 }
 
-/// Kinds of finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingKind {
-    /// The recorder said that it could not record something.
-    Gap,
-    /// Bytes of the files can't be read.
-    Loss,
-    /// A body is incomplete, or not what was recorded.
-    Body,
-    /// An exchange does not begin, go on or end as one must.
-    Order,
-    /// Stamps run backwards.
-    Stamps,
-    /// What passed is not what is held plus what was lost.
-    Totals,
-    /// The conservation law, or a counter, does not hold.
-    Counters,
-    /// The index does not say what the events say.
-    Index,
+/// When something was, and in which exchange.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    at: Nanos,
+    exchange: Option<ExchangeId>,
 }
 
-/// Findings that are kept.
-pub const MAX_FINDINGS: usize = 1_000;
-
-/// What an exchange has shown so far.
-#[derive(Debug, Default)]
-struct Tally {
-    begun: bool,
-    sides: [SideTally; 2],
-}
-
-#[derive(Debug, Default)]
-struct SideTally {
-    bytes: u64,
-    frames: u64,
-    last: Nanos,
-    backwards: bool,
+/// Bytes that can't be read, with what came before and after them.
+#[derive(Debug)]
+struct Place {
+    loss: Loss,
+    before: Option<Moment>,
+    after: Option<Moment>,
 }
 
 /// Checks a whole trace.
@@ -89,201 +65,317 @@ struct SideTally {
 /// # Errors
 /// A file can't be read.
 pub fn verify(trace: &Trace) -> Result<Verification, TraceError> {
-    let mut found = Verification::default();
-    let mut open: BTreeMap<ExchangeId, Tally> = BTreeMap::new();
-    let mut entries =
-        trace.entries().iter().map(|entry| (entry.id, *entry)).collect::<BTreeMap<_, _>>();
+    let mut check = Check::new(trace);
     let mut scan = trace.scan()?.checked();
-    // Damage may have taken any event: what is missing then is told once, as a loss.
-    let damaged = !trace.health().losses.is_empty();
-    for event in scan.by_ref() {
+    while let Some(event) = scan.next() {
         let event = event?;
-        found.counted.count(&event);
-        if let Event::Gap(gap) = &event {
-            found.gap(gap);
+        check.notice(scan.losses(), Some(&event));
+        check.event(&event);
+    }
+    check.notice(scan.losses(), None);
+    Ok(check.finish(&scan))
+}
+
+// === impl Moment ===
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)?;
+        match self.exchange {
+            Some(ExchangeId(id)) => write!(f, " (exchange {id})"),
+            None => Ok(()),
         }
-        let Some(id) = event.exchange() else { continue };
-        if !open.contains_key(&id) && !matches!(event, Event::Request(_)) {
-            found.add(
-                FindingKind::Order,
-                Some(id),
-                "does not begin with a request head".to_owned(),
-            );
+    }
+}
+
+// === impl Check ===
+
+impl<'a> Check<'a> {
+    fn new(trace: &'a Trace) -> Self {
+        Self {
+            trace,
+            found: Verification { stated: trace.health().counters, ..Verification::default() },
+            open: BTreeMap::new(),
+            entries: trace.entries().iter().map(|entry| (entry.id, *entry)).collect(),
+            losses: Vec::new(),
+            gaps: Vec::new(),
+            lossy: Vec::new(),
+            latest: None,
+            causes: BTreeMap::new(),
+            blame: match blame(&trace.health().losses) {
+                None if trace.missing_segments().is_empty() => Cause::Contradiction,
+                _ => Cause::Damage,
+            },
         }
-        let tally = open.entry(id).or_default();
-        match &event {
-            Event::Request(head) => {
-                if std::mem::replace(&mut tally.begun, true) {
-                    found.add(FindingKind::Order, Some(id), "has two request heads".to_owned());
-                }
-                found.exchanges += 1;
-                if entries.get(&id).is_none_or(|entry| entry.at != head.at) {
-                    found.add(
-                        FindingKind::Index,
-                        Some(id),
-                        "is not in the index as recorded".to_owned(),
-                    );
+    }
+
+    fn add(&mut self, finding: Finding) {
+        let summary =
+            self.causes.entry(finding.cause).or_insert_with(|| CauseSummary::new(finding.cause));
+        summary.add(finding.from_ns, finding.until_ns, finding.lost);
+        summary.incomplete.join(&finding.incomplete);
+        if self.found.findings.len() < MAX_FINDINGS {
+            self.found.findings.push(finding);
+        } else {
+            self.found.more += 1;
+        }
+    }
+
+    /// Takes note of damage that was met before `next`.
+    fn notice(&mut self, losses: &[Loss], next: Option<&Event>) {
+        self.blame = blame(&losses[self.losses.len()..]).unwrap_or(self.blame);
+        let moment = |event: &Event| Moment { at: event.at(), exchange: event.exchange() };
+        for loss in &losses[self.losses.len()..] {
+            let (before, after) = (self.latest, next.map(moment));
+            self.losses.push(Place { loss: loss.clone(), before, after });
+        }
+        if let Some(event) = next
+            && self.latest.is_none_or(|latest| latest.at <= event.at())
+        {
+            self.latest = Some(moment(event));
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.found.counted.count(event);
+        match event {
+            Event::Gap(gap) => self.gaps.push(*gap),
+            Event::Omission(omission) => self.omission(omission),
+            _ => {}
+        }
+        let Some(id) = event.exchange() else { return };
+        if !self.open.contains_key(&id) && !matches!(event, Event::Request(_)) {
+            let text = "does not begin with a request head";
+            self.add(Finding::of(FindingKind::Order, self.blame, id, text));
+        }
+        let tally = self.open.entry(id).or_default();
+        match event {
+            Event::Request(head) => self.request(head),
+            Event::Frame(frame) => {
+                self.found.frames += 1;
+                self.found.body_bytes += frame.data.len() as u64;
+                if let Some(finding) = tally.frame(frame) {
+                    self.add(finding);
                 }
             }
-            Event::Frame(frame) => found.frame(tally, frame),
-            Event::End(end) => {
-                found.end(tally, end);
-                open.remove(&id);
-                if entries.remove(&id).is_some_and(|entry| entry.outcome != Some(end.outcome)) {
-                    found.add(
-                        FindingKind::Index,
-                        Some(id),
-                        "has another end in the index".to_owned(),
-                    );
-                }
-            }
+            Event::End(end) => self.end(end),
             _ => {}
         }
     }
-    found.open = open.len() as u64;
-    for id in open.keys() {
-        entries.remove(id);
-    }
-    if let (false, Some(id)) = (damaged, entries.keys().next()) {
-        found.add(
-            FindingKind::Index,
-            Some(*id),
-            "is in the index, but not among the events".to_owned(),
-        );
-    }
-    found.files(trace, &scan);
-    found.law(trace, &scan);
-    Ok(found)
-}
 
-// === impl Verification ===
-
-impl Verification {
-    /// Returns whether everything holds.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        self.findings.is_empty()
-    }
-
-    fn add(&mut self, kind: FindingKind, exchange: Option<ExchangeId>, text: String) {
-        if self.findings.len() >= MAX_FINDINGS {
-            self.more += 1;
-            return;
+    fn request(&mut self, head: &RequestHead) {
+        let id = head.exchange;
+        let tally = self.open.entry(id).or_default();
+        if tally.begun.replace(head.at).is_some() {
+            let text = "has two request heads";
+            self.add(Finding::of(FindingKind::Order, Cause::Contradiction, id, text));
         }
-        let text = match exchange {
-            Some(ExchangeId(id)) => format!("exchange {id} {text}"),
-            None => text,
-        };
-        self.findings.push(Finding { kind, exchange: exchange.map(|id| id.0), text });
+        self.found.exchanges += 1;
+        if self.entries.get(&id).is_none_or(|entry| entry.at != head.at) {
+            let text = "is not in the index as recorded";
+            self.add(Finding::of(FindingKind::Index, self.blame, id, text));
+        }
+    }
+
+    fn end(&mut self, end: &End) {
+        let id = end.exchange;
+        let tally = self.open.remove(&id).unwrap_or_default();
+        let cause = self.blame;
+        for finding in tally.totals(end, cause) {
+            self.add(finding);
+        }
+        let lost = end.request.lost_frames + end.response.lost_frames;
+        if lost > 0 && self.lossy.len() < MAX_FINDINGS {
+            let from = tally.begun.unwrap_or(end.at);
+            self.lossy.push(Lossy { id, from, until: end.at });
+        }
+        if self.entries.remove(&id).is_some_and(|entry| entry.outcome != Some(end.outcome)) {
+            let text = "has another end in the index";
+            self.add(Finding::of(FindingKind::Index, cause, id, text));
+        }
+    }
+
+    fn omission(&mut self, omission: &Omission) {
+        let cause = Cause::from(omission.reason);
+        let Omission { from, until, exchanges, frames, bytes, .. } = *omission;
+        let summary = self.causes.entry(cause).or_insert_with(|| CauseSummary::new(cause));
+        summary.add(Some(from), Some(until), Amount { exchanges, frames, bytes, file_bytes: 0 });
+    }
+
+    fn finish(mut self, scan: &Scan) -> Verification {
+        self.found.open = self.open.len() as u64;
+        for gap in std::mem::take(&mut self.gaps) {
+            self.gap(&gap);
+        }
+        self.files();
+        self.bodies(scan);
+        self.index();
+        self.law(scan);
+        let mut causes: Vec<CauseSummary> = self.causes.into_values().collect();
+        causes.sort_by_key(|summary| (!summary.is_loss, summary.cause));
+        self.found.causes = causes;
+        self.found
     }
 
     fn gap(&mut self, gap: &Gap) {
+        let Gap { from, until, reason, exchanges, frames, bytes } = *gap;
+        let mut incomplete = Ids::default();
+        if frames > 0 {
+            let meets = |lossy: &&Lossy| lossy.from <= until && lossy.until >= from;
+            incomplete.extend(self.lossy.iter().filter(meets).map(|lossy| lossy.id));
+        }
+        let why = reason.as_str();
+        let who = if reason == DropReason::Damaged { "the files had" } else { "the recorder" };
         let text = format!(
-            "from {} to {} the recorder lost {} exchanges, {} frames of others, {} bytes: {}",
-            gap.from,
-            gap.until,
-            gap.exchanges,
-            gap.frames,
-            gap.bytes,
-            gap.reason.as_str()
+            "from {from} to {until} {who} lost {exchanges} exchanges, {frames} frames of others, {bytes} bytes: {why}"
         );
-        self.add(FindingKind::Gap, None, text);
-    }
-
-    fn frame(&mut self, tally: &mut Tally, frame: &Frame) {
-        self.frames += 1;
-        self.body_bytes += frame.data.len() as u64;
-        let side = &mut tally.sides[usize::from(frame.side == Side::Response)];
-        side.frames += 1;
-        side.bytes += frame.data.len() as u64;
-        let backwards = frame.at < side.last || frame.accepted < frame.at;
-        if backwards && !std::mem::replace(&mut side.backwards, true) {
-            let text =
-                format!("has stamps that run backwards at {} ({:?} side)", frame.at, frame.side);
-            self.add(FindingKind::Stamps, Some(frame.exchange), text);
-        }
-        side.last = side.last.max(frame.at);
-    }
-
-    fn end(&mut self, tally: &Tally, end: &End) {
-        let [request, response] = &tally.sides;
-        for (held, passed, side) in
-            [(request, &end.request, "request"), (response, &end.response, "response")]
-        {
-            let Passed { bytes, frames, lost_bytes, lost_frames, .. } = *passed;
-            if held.bytes.checked_add(lost_bytes) != Some(bytes)
-                || held.frames.checked_add(lost_frames) != Some(frames)
-            {
-                let text = format!(
-                    "had {bytes} bytes in {frames} frames of {side} body pass and {lost_bytes} in {lost_frames} lost, \
-                     but the trace holds {} in {}",
-                    held.bytes, held.frames
-                );
-                self.add(FindingKind::Totals, Some(end.exchange), text);
-            }
-        }
+        let text = match incomplete.count {
+            0 => text,
+            _ => format!("{text}; incomplete since: {incomplete}"),
+        };
+        let lost = Amount { exchanges, frames, bytes, file_bytes: 0 };
+        let (from_ns, until_ns) = (Some(from), Some(until));
+        let finding = Finding::new(FindingKind::Gap, reason.into(), text);
+        self.add(Finding { from_ns, until_ns, lost, incomplete, ..finding });
     }
 
     /// Adds what the files themselves lack.
-    fn files(&mut self, trace: &Trace, scan: &Scan) {
-        let mut losses = scan.losses().to_vec();
-        losses.extend(
-            trace.health().losses.iter().filter(|loss| !scan.losses().contains(loss)).cloned(),
-        );
-        for loss in losses {
-            self.add(FindingKind::Loss, None, loss.to_string());
-        }
-        let missing = scan.missing();
-        if missing.frames > 0 {
-            let text = format!(
-                "{} frames can't be put together: {} bytes of them are lost",
-                missing.frames, missing.bytes
+    fn files(&mut self) {
+        let met = std::mem::take(&mut self.losses);
+        let known = self.trace.health().losses.iter();
+        let rest: Vec<Loss> =
+            known.filter(|loss| met.iter().all(|place| place.loss != **loss)).cloned().collect();
+        for Place { loss, before, after } in met {
+            let place = match (before, after) {
+                (Some(before), Some(after)) => {
+                    format!("; what is gone was between {before} and {after}")
+                }
+                (Some(before), None) => format!("; what is gone came after {before}"),
+                (None, Some(after)) => format!("; what is gone came before {after}"),
+                (None, None) => String::new(),
+            };
+            let text = format!("{loss}{place}");
+            let (from_ns, until_ns) = (before.map(|m| m.at), after.map(|m| m.at));
+            self.loss(
+                &loss,
+                Finding {
+                    from_ns,
+                    until_ns,
+                    ..Finding::new(FindingKind::Loss, Cause::Damage, text)
+                },
             );
-            self.add(FindingKind::Body, None, text);
         }
-        if missing.digests > 0 {
-            let text = format!(
-                "{} bodies are not what was recorded: their digests differ",
-                missing.digests
+        for segment in self.trace.missing_segments() {
+            let text = format!("segment {segment} is not there");
+            self.add(Finding::new(FindingKind::Loss, Cause::Damage, text));
+        }
+        for loss in rest {
+            let from_ns = self.latest.map(|latest| latest.at);
+            let text = match (loss.cause, self.latest) {
+                (LossCause::Unfinished, Some(latest)) => {
+                    format!("{loss}; the last of it is from {latest}")
+                }
+                _ => loss.to_string(),
+            };
+            self.loss(
+                &loss,
+                Finding { from_ns, ..Finding::new(FindingKind::Loss, Cause::Damage, text) },
             );
-            self.add(FindingKind::Body, None, text);
         }
     }
 
-    /// Checks the counters.
-    fn law(&mut self, trace: &Trace, scan: &Scan) {
-        self.stated = trace.health().counters;
-        match self.stated.open() {
-            None => {
-                let text = format!("the counters break the conservation law: {:?}", self.stated);
-                self.add(FindingKind::Counters, None, text);
-            }
-            Some(open) if open != self.open => {
-                let text = format!(
-                    "by the counters {open} exchanges have not ended, by the events {}",
-                    self.open
-                );
-                self.add(FindingKind::Counters, None, text);
-            }
-            Some(open) if open > 0 && trace.health().complete => {
-                let text = format!("{open} exchanges have not ended, though the trace was closed");
-                self.add(FindingKind::Counters, None, text);
-            }
-            Some(_) => {}
+    fn loss(&mut self, loss: &Loss, finding: Finding) {
+        let lost = Amount { file_bytes: loss.until - loss.from, ..Amount::default() };
+        self.add(Finding { cause: loss.cause.into(), lost, ..finding });
+    }
+
+    /// Adds bodies that are not what was recorded.
+    fn bodies(&mut self, scan: &Scan) {
+        let missing = scan.missing();
+        let cause = self.blame;
+        if missing.frames > 0 {
+            // How much each exchange lacks by that, its end tells: see `Tally::totals`.
+            let (frames, bytes) = (missing.frames, missing.bytes);
+            let text =
+                format!("{frames} frames can't be put together: {bytes} bytes of them are lost");
+            self.add(Finding::new(FindingKind::Body, cause, text));
         }
-        if scan.counters().is_some_and(|last| last != self.stated) {
-            let text = "the counters of the last block and of the footer differ".to_owned();
-            self.add(FindingKind::Counters, None, text);
-        }
-        // What sampling leaves out has no event; and a later segment counts on from the ones before it.
-        let counted = Counters { sampled_out: self.stated.sampled_out, ..self.counted };
-        let counted = Counters { admitted: counted.admitted + counted.sampled_out, ..counted };
-        if trace.header().segment == 0 && counted != self.stated {
-            let text = format!(
-                "the counters say {:?}, the events add up to {:?}",
-                self.stated, self.counted
-            );
-            self.add(FindingKind::Counters, None, text);
+        if missing.digests > 0 {
+            let digests = missing.digests;
+            let text = format!("{digests} bodies are not what was recorded: their digests differ");
+            self.add(Finding::new(FindingKind::Body, cause, text));
         }
     }
+
+    /// Adds exchanges that the index knows and the events do not.
+    fn index(&mut self) {
+        for id in self.open.keys() {
+            self.entries.remove(id);
+        }
+        let mut gone = Ids::default();
+        gone.extend(self.entries.keys().copied());
+        if gone.is_empty() {
+            return;
+        }
+        let cause = self.blame;
+        let text = match cause {
+            Cause::Contradiction => format!("the index has {gone}, which the events have not"),
+            _ => format!(
+                "by the index, {gone} went with what can't be read, whole or but for a part"
+            ),
+        };
+        self.add(Finding::new(FindingKind::Index, cause, text));
+    }
+
+    /// Adds exchanges that have not ended.
+    fn unended(&mut self) {
+        let mut incomplete = Ids::default();
+        incomplete.extend(self.open.keys().copied());
+        let (cause, though) = match (self.trace.health().complete, self.blame) {
+            (true, _) => (Cause::UnderWay, ", though the trace was closed"),
+            (false, Cause::Damage) => (Cause::Damage, ""),
+            (false, _) => (Cause::Unfinished, ""),
+        };
+        let text = format!("{} have not ended{though}: {incomplete}", self.found.open);
+        let finding = Finding::new(FindingKind::Counters, cause, text);
+        self.add(Finding { incomplete, ..finding });
+    }
+
+    /// Checks the counters.
+    fn law(&mut self, scan: &Scan) {
+        let (stated, open) = (self.found.stated, self.found.open);
+        let cause = if scan.unknown() > 0 { Cause::Newer } else { self.blame };
+        let broken = |cause, text: String| Finding::new(FindingKind::Counters, cause, text);
+        if stated.open().is_none() {
+            self.add(broken(cause, format!("the counters break the conservation law: {stated}")));
+        }
+        if let Some(by_counters) = stated.open().filter(|&by_counters| by_counters != open) {
+            let text = format!(
+                "by the counters {by_counters} exchanges have not ended, by the events {open}"
+            );
+            self.add(broken(cause, text));
+        }
+        if open > 0 {
+            self.unended();
+        }
+        if scan.counters().is_some_and(|last| last != stated) {
+            let text = "the counters of the last block and of the footer differ".to_owned();
+            self.add(broken(cause, text));
+        }
+        // A later segment counts on from the ones before it.
+        let counted = self.found.counted;
+        if self.trace.header().segment == 0 && counted != stated {
+            let exchanges = stated.admitted.saturating_sub(counted.admitted);
+            let text = format!(
+                "{exchanges} exchanges are missing by the counters, which say {stated}; the events add up to {counted}"
+            );
+            let lost = Amount { exchanges, ..Amount::default() };
+            self.add(Finding { lost, ..broken(cause, text) });
+        }
+    }
+}
+
+/// Returns whether any of `losses` is damage, which can be to blame for all kinds of things.
+fn blame(losses: &[Loss]) -> Option<Cause> {
+    losses.iter().any(|loss| loss.cause == LossCause::Damaged).then_some(Cause::Damage)
 }

@@ -25,6 +25,7 @@ mod telemetry_samples;
 mod trace_command;
 mod trace_damage;
 mod trace_events;
+mod trace_recover;
 mod trace_roundtrip;
 mod trace_segments;
 mod trace_size;

@@ -92,22 +92,98 @@ fn verify_has_three_verdicts() {
     assert!(kinds.contains(&"loss") && kinds.contains(&"gap"), "{kinds:?}");
 }
 
-#[test]
-fn recover_makes_a_trace_that_is_closed() {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, status) in
-        [("v1.0.trace", 0), ("damaged/cut.trace", 3), ("damaged/zero-page.trace", 3)]
-    {
-        let out = dir.path().join(name.replace('/', "-"));
-        let output = trace(&["recover", golden(name).to_str().unwrap(), out.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(status), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("info: "), "{output:?}");
-        let info = trace(&["info", out.to_str().unwrap()]);
-        assert_eq!(info.status.code(), Some(0), "{info:?}");
-        let again = trace(&["recover", golden(name).to_str().unwrap(), out.to_str().unwrap()]);
-        assert_eq!(again.status.code(), Some(1));
-        assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
+/// Each cause comes with what is missing, what that means and what can be done, and with the findings that it stands for.
+#[track_caller]
+fn explains(name: &str, cause: &str, missing: &[&str], finding: &str) {
+    let text = says("verify", name, &[], 3);
+    let from = text.find(&format!("{cause}: ")).unwrap_or_else(|| panic!("no {cause} in {text}"));
+    let lines: Vec<&str> = text[from..].lines().collect();
+    for (line, part) in lines[1..4].iter().zip(["  missing   ", "  means     ", "  to do     "]) {
+        assert!(line.starts_with(part), "{part} in {lines:#?}");
     }
+    for part in missing {
+        assert!(lines[1].contains(part), "{part} in {}", lines[1]);
+    }
+    let found = lines[4..].iter().take_while(|line| line.starts_with("  - "));
+    let found: Vec<&&str> = found.filter(|line| line.contains(finding)).collect();
+    assert!(!found.is_empty(), "{finding} in {lines:#?}");
+}
+
+#[test]
+fn verify_explains_each_cause_in_words() {
+    explains(
+        "v1.0.trace",
+        "queue_full",
+        &["2 whole exchanges, 0 frames, 2468 body bytes", "between 0.711087 s and 2.720089 s"],
+        "the recorder lost 1 exchanges",
+    );
+    explains(
+        "damaged/bit-flip.trace",
+        "damage",
+        &["bytes of the files"],
+        "what is gone came after",
+    );
+    explains("damaged/zero-page.trace", "damage", &["incomplete: exchange"], "request body pass");
+    explains("damaged/cut.trace", "torn", &["bytes of the files"], "ends in a block");
+    explains(
+        "damaged/unfinished.trace",
+        "unfinished",
+        &["0 whole exchanges"],
+        "the last of it is from",
+    );
+    let json: Value = serde_json::from_str(&says("verify", "v1.0.trace", &["--json"], 3)).unwrap();
+    let cause = &json["causes"][0];
+    assert_eq!((&cause["cause"], &cause["findings"]), (&"queue_full".into(), &2.into()));
+    assert_eq!((&cause["lost"]["exchanges"], &cause["is_loss"]), (&2.into(), &true.into()));
+    for part in ["what", "means", "remedy"] {
+        assert!(cause[part].as_str().unwrap().len() > 20, "{part}");
+    }
+    assert_eq!(json["findings"][0]["cause"], "queue_full");
+}
+
+/// Recovers a golden file, and checks exit status, outcome and JSON.
+#[track_caller]
+fn recovers(name: &str, status: i32, outcome: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (golden(name), dir.path().join("out.trace"));
+    let before = fs::read(&path).unwrap();
+    let args = ["recover", path.to_str().unwrap(), out.to_str().unwrap(), "--json"];
+    let output = trace(&args);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{words}");
+    assert_eq!(fs::read(&path).unwrap(), before, "the old file stays as it is");
+    assert!(words.contains(&outcome.replace('_', " ")), "{words}");
+    assert_eq!(words.contains("warn: "), status == 3, "each warning is a loss: {words}");
+    if status == 1 {
+        assert!(!out.exists());
+        return;
+    }
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&json["outcome"], &json["files"][0]["outcome"]),
+        (&outcome.into(), &outcome.into())
+    );
+    let lost = json["lost"]["file_bytes"].as_u64().unwrap();
+    assert_eq!(lost > 0, status == 3, "{json}");
+    let info = trace(&["info", out.to_str().unwrap()]);
+    assert_eq!(info.status.code(), Some(0), "{info:?}");
+    let again = trace(&args);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
+}
+
+#[test]
+fn recover_states_an_outcome_for_each_file() {
+    recovers("v1.0.trace", 0, "clean");
+    recovers("damaged/unfinished.trace", 0, "without_loss");
+    recovers("damaged/cut.trace", 3, "with_loss");
+    recovers("damaged/bit-flip.trace", 3, "with_loss");
+    recovers("damaged/zero-page.trace", 3, "with_loss");
+    recovers("damaged/header-flip.trace", 3, "with_loss");
+    recovers("damaged/repeated-block.trace", 3, "with_loss");
+    recovers("damaged/missing-block.trace", 3, "with_loss");
+    recovers("damaged/empty.trace", 1, "not_recoverable");
+    recovers("damaged/newer-major.trace", 1, "not_recoverable");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use reenact::trace::record::{DropReason, Event, Gap, Side};
 use reenact::trace::{
-    Assembler, Exchange, FindingKind, Trace, TraceError, Writer, WriterOptions, recover, verify,
+    Assembler, Cause, Exchange, FindingKind, Recovery, Trace, TraceError, Writer, WriterOptions,
+    recover, verify,
 };
 
 use crate::trace_events::{
@@ -233,25 +234,29 @@ fn what_is_recovered_verifies_and_states_what_is_missing() {
     let middle = sample.bytes.len() / 2;
     damaged[middle..middle + 300].fill(0);
     let cut = sample.bytes[..sample.bytes.len() * 2 / 3].to_vec();
+    let outcomes = [Recovery::WithLoss, Recovery::WithLoss, Recovery::Clean];
     for (n, bytes) in [damaged, cut, sample.bytes.clone()].into_iter().enumerate() {
-        let trace = Trace::open(&put(dir.path(), &bytes)).unwrap();
+        let path = put(dir.path(), &bytes);
         let out = dir.path().join(format!("recovered-{n}.trace"));
-        let recovered = recover(&trace, &out).unwrap();
-        assert_eq!(recovered.is_lossy(), n < 2, "{recovered:?}");
+        let recovered = recover(&path, &out).unwrap();
+        assert_eq!(recovered.outcome, outcomes[n], "{recovered:?}");
+        assert_eq!(fs::read(&path).unwrap(), bytes, "the old file stays as it is");
         let fresh = Trace::open(&out).unwrap();
         assert!(fresh.health().complete);
         let found = verify(&fresh).unwrap();
-        let stated = |kind: FindingKind| match kind {
-            FindingKind::Gap => true,
-            // Exchanges whose end is lost stay open.
-            FindingKind::Counters => recovered.open > 0,
-            _ => false,
-        };
         for finding in &found.findings {
-            assert!(stated(finding.kind), "{n}: {finding:?}");
+            // Exchanges whose end is lost stay open.
+            let stated = match finding.cause {
+                Cause::QueueFull | Cause::DamagedBefore => true,
+                Cause::UnderWay => recovered.open > 0,
+                _ => false,
+            };
+            assert!(stated, "{n}: {finding:?}");
         }
         assert!(found.stated.open().is_some());
-        assert!(recover(&trace, &out).is_err(), "an existing trace is not overwritten");
+        let admitted = Trace::open(&path).unwrap().health().counters.admitted;
+        assert_eq!(found.stated.admitted, admitted, "what is lost is counted");
+        assert!(recover(&path, &out).is_err(), "an existing trace is not overwritten");
         if n == 2 {
             assert_eq!(read(&fresh), Assembler::all(sample.events.iter().cloned()));
         }

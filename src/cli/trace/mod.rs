@@ -42,7 +42,7 @@ pub(super) fn run(args: TraceArgs) -> anyhow::Result<Outcome> {
         TraceVerb::List(args) => list::run(&args, &mut out),
         TraceVerb::Show(args) => show::run(&args, &mut out),
         TraceVerb::Verify(args) => verify::run(&args, &mut out),
-        TraceVerb::Recover(args) => recover::run(&args),
+        TraceVerb::Recover(args) => recover::run(&args, &mut out),
         TraceVerb::Export(args) => export::run(&args, &mut out),
     }?;
     out.flush()?;
