@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bincode::{Decode, Encode};
@@ -187,6 +188,13 @@ impl Clock {
     pub fn at(&self, instant: Instant) -> Nanos {
         Nanos::from(tokio::time::Instant::from_std(instant).saturating_duration_since(self.origin))
     }
+}
+
+/// Returns the time since a file was last written to, by the wall clock; none when that can't be told.
+#[must_use]
+pub fn file_age(path: &Path) -> Option<Duration> {
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    SystemTime::now().duration_since(modified).ok()
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ impl SendError {
 }
 
 /// Returns the error and its causes as one line, each once.
-pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+#[must_use]
+pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -288,9 +288,13 @@ impl SideTap {
         let pushed = match kept {
             Kept::Small => {
                 let data = &self.small;
-                feed.small_frame(FrameRef { exchange, side, at, accepted, data })
+                let frame = FrameRef { exchange, side, at, accepted, data };
+                feed.small_frame(frame, self.passed.lost_frames > 0)
             }
-            Kept::Large(data) => feed.frame(Frame { exchange, side, at, accepted, data }),
+            Kept::Large(data) => {
+                let frame = Frame { exchange, side, at, accepted, data };
+                feed.frame(frame, self.passed.lost_frames > 0)
+            }
         };
         if !pushed {
             self.passed.lost_bytes += bytes as u64;

@@ -20,6 +20,9 @@ pub(super) struct Batch {
     items: Vec<Item>,
     bytes: Vec<u8>,
     cost: usize,
+    /// Items that were taken out, and the bytes of these.
+    taken: usize,
+    offset: usize,
 }
 
 /// What a batch holds.
@@ -38,6 +41,7 @@ enum Item {
         accepted: Nanos,
         len: usize,
     },
+    Taken,
 }
 
 /// What this thread is collecting.
@@ -124,7 +128,7 @@ impl Drop for Closing {
 
 impl Batch {
     pub(super) const fn new() -> Self {
-        Self { items: Vec::new(), bytes: Vec::new(), cost: 0 }
+        Self { items: Vec::new(), bytes: Vec::new(), cost: 0, taken: 0, offset: 0 }
     }
 
     /// Adds an event.
@@ -144,26 +148,25 @@ impl Batch {
         self.cost
     }
 
-    /// Returns the number of entries.
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Takes out the entries, in their order.
-    pub(super) fn empty(&mut self, mut take: impl FnMut(Entry<'_>)) {
-        let mut bytes = self.bytes.as_slice();
-        self.cost = 0;
-        for item in self.items.drain(..) {
-            take(match item {
-                Item::Event(event) => Entry::Event(event),
-                Item::Small { exchange, side, at, accepted, len } => {
-                    let (data, rest) = bytes.split_at(len);
-                    bytes = rest;
-                    Entry::Frame(FrameRef { exchange, side, at, accepted, data })
-                }
-            });
-        }
-        self.bytes.clear();
+    /// Takes out the next entry; none after the last, when its memory can be used again.
+    pub(super) fn next(&mut self) -> Option<Entry<'_>> {
+        let Some(item) = self.items.get_mut(self.taken) else {
+            self.items.clear();
+            self.bytes.clear();
+            (self.cost, self.taken, self.offset) = (0, 0, 0);
+            return None;
+        };
+        self.taken += 1;
+        Some(match std::mem::replace(item, Item::Taken) {
+            Item::Small { exchange, side, at, accepted, len } => {
+                let data = &self.bytes[self.offset..self.offset + len];
+                self.offset += len;
+                Entry::Frame(FrameRef { exchange, side, at, accepted, data })
+            }
+            Item::Event(event) => Entry::Event(event),
+            // Each item is taken once.
+            Item::Taken => return None,
+        })
     }
 }
 
@@ -196,10 +199,12 @@ mod tests {
         let queued = std::iter::from_fn(|| shared.queue.pop());
         let text = |mut batch: Batch| {
             let mut text = String::new();
-            batch.empty(|entry| match entry {
-                Entry::Event(_) => text.push('|'),
-                Entry::Frame(frame) => text.push_str(std::str::from_utf8(frame.data).unwrap()),
-            });
+            while let Some(entry) = batch.next() {
+                match entry {
+                    Entry::Event(_) => text.push('|'),
+                    Entry::Frame(frame) => text.push_str(std::str::from_utf8(frame.data).unwrap()),
+                }
+            }
             text
         };
         queued.map(text).collect()

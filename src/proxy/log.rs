@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::clock::Nanos;
 use crate::trace::record::{Counters, Event, FrameRef};
-use crate::trace::{Pressure, Summary, WriteError, Writer};
+use crate::trace::{Frames, Pressure, Roll, Rolled, WriteError};
 
 /// An append-only log of events.
 pub trait Log: Send {
@@ -16,7 +16,7 @@ pub trait Log: Send {
     /// Takes an event.
     ///
     /// # Errors
-    /// The log can't be written any more.
+    /// The log can't be written now: append nothing more, and [`Self::resume`]. The event was taken.
     fn append(&mut self, event: Event) -> Result<Appended, Self::Error>;
 
     /// Takes a body frame, as [`Self::append`] does.
@@ -30,8 +30,22 @@ pub trait Log: Send {
     /// Hands everything to the disk.
     ///
     /// # Errors
-    /// The log can't be written any more.
+    /// The log can't be written now: append nothing more, and [`Self::resume`].
     fn flush(&mut self, now: Nanos) -> Result<(), Self::Error>;
+
+    /// Returns whether a flush would do something although nothing was appended.
+    fn is_due(&self, _now: Nanos) -> bool {
+        false
+    }
+
+    /// Tries to go on after an error of [`Self::append`] or [`Self::flush`]: what was appended before is not lost yet.
+    ///
+    /// # Errors
+    /// The log can't be written yet.
+    fn resume(&mut self, now: Nanos) -> Result<(), Self::Error>;
+
+    /// Lets go of what a panic may have left half done; [`Self::resume`] follows.
+    fn give_up(&mut self);
 
     /// Tells how hard it is to keep up, for a log that can trade size against speed.
     fn strain(&mut self, strain: Strain);
@@ -39,14 +53,19 @@ pub trait Log: Send {
     /// Returns the totals of what was appended.
     fn counters(&self) -> Counters;
 
+    /// Returns the frames that were appended and are lost all the same.
+    fn lost(&self) -> Frames {
+        Frames::default()
+    }
+
     /// Returns the bytes on disk.
     fn written_bytes(&self) -> u64;
 
     /// Closes it.
     ///
     /// # Errors
-    /// The log can't be written any more.
-    fn finish(self) -> Result<Self::Summary, Self::Error>;
+    /// Not all of it could be written.
+    fn finish(self, now: Nanos) -> Result<Self::Summary, Self::Error>;
 }
 
 /// How hard it is for a log to keep up. Shares are of one, and more than one is no more than one.
@@ -67,10 +86,10 @@ pub enum Appended {
     LeftOut,
 }
 
-// === impl Log for Writer ===
+// === impl Log for Roll ===
 
-impl Log for Writer {
-    type Summary = Summary;
+impl Log for Roll {
+    type Summary = Rolled;
     type Error = WriteError;
 
     fn append(&mut self, event: Event) -> Result<Appended, WriteError> {
@@ -89,6 +108,18 @@ impl Log for Writer {
         Self::flush(self, now)
     }
 
+    fn is_due(&self, now: Nanos) -> bool {
+        Self::is_due(self, now)
+    }
+
+    fn resume(&mut self, now: Nanos) -> Result<(), WriteError> {
+        Self::resume(self, now)
+    }
+
+    fn give_up(&mut self) {
+        Self::give_up(self);
+    }
+
     fn strain(&mut self, strain: Strain) {
         // Compressing well may not cost the traffic its CPU, long before the queue fills.
         self.set_pressure(if strain.queue >= 0.5 || strain.busy >= 0.5 {
@@ -104,11 +135,15 @@ impl Log for Writer {
         Self::counters(self)
     }
 
+    fn lost(&self) -> Frames {
+        Self::lost(self)
+    }
+
     fn written_bytes(&self) -> u64 {
         Self::written_bytes(self)
     }
 
-    fn finish(self) -> Result<Summary, WriteError> {
-        Self::finish(self)
+    fn finish(self, now: Nanos) -> Result<Rolled, WriteError> {
+        Self::finish(self, now)
     }
 }

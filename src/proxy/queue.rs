@@ -1,8 +1,10 @@
 //! The queue between those that have something to record and the thread that writes it: no lock, no waiting, a bound in
 //! bytes.
 //!
-//! When it is full, frames are left out first, then whole exchanges that are not yet admitted; heads and ends of admitted
-//! ones are always taken, since they are bounded by what is in flight. What is left out is counted.
+//! When it fills, things are left out in this order: single frames of responses ([`RESPONSE_FRAMES`] of the budget is in
+//! use), the rest of a response that has lost a frame ([`RESPONSE_BODIES`]), frames of requests ([`REQUEST_BODIES`]), whole
+//! exchanges that are not yet admitted (all of it, and a reserve for heads). Heads, times of ends and ends of admitted
+//! exchanges are always taken, since they are bounded by what is in flight. What is left out is counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +15,7 @@ use crate::clock::{Clock, Nanos};
 use crate::proxy::lane::{self, Batch};
 use crate::proxy::log::Log;
 use crate::trace::record::{
-    Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, RequestHead, ResponseHead,
+    Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, RequestHead, ResponseHead, Side,
 };
 
 /// The recorder, seen by those that have something to record. Clones feed the same queue.
@@ -41,8 +43,12 @@ pub struct RecorderStatus {
     pub lost_frames: u64,
     /// Bytes left out.
     pub lost_bytes: u64,
-    /// Whether the thread has failed: nothing is recorded any more.
-    pub failed: bool,
+    /// Whether nothing can be written at present.
+    pub degraded: bool,
+    /// Whether the recorder has ended.
+    pub ended: bool,
+    /// Times that it could not write and left off for a while.
+    pub interruptions: u64,
     /// Whether recording is stopped by its owner: exchanges that begin are not recorded.
     pub paused: bool,
 }
@@ -88,6 +94,12 @@ pub(super) struct Shared {
     loss: Loss,
     /// Loss that a gap has told of, or that can't be told any more.
     told: Loss,
+    /// Frames and bytes that the log has lost, which its own gaps tell of.
+    log_frames: AtomicU64,
+    log_bytes: AtomicU64,
+    interruptions: AtomicU64,
+    /// Why nothing is written at present.
+    trouble: Mutex<Option<String>>,
     pub(super) counters: Mutex<Counters>,
 }
 
@@ -104,10 +116,15 @@ pub(super) struct Loss {
 const EVENT_BYTES: usize = 96;
 /// Emptied batches that are kept, of up to 40 KiB each.
 const SPARE_BATCHES: usize = 64;
-pub(super) const RUNNING: u8 = 0;
-pub(super) const FINISHED: u8 = 1;
-pub(super) const WRITE_FAILED: u8 = 2;
-pub(super) const PANICKED: u8 = 3;
+/// Tenths of the budget that single frames of responses may fill.
+pub const RESPONSE_FRAMES: usize = 7;
+/// Tenths that responses may fill that have lost a frame.
+pub const RESPONSE_BODIES: usize = 6;
+/// Tenths that frames of requests may fill.
+pub const REQUEST_BODIES: usize = 9;
+const RUNNING: u8 = 0;
+const DEGRADED: u8 = 1;
+pub(super) const FINISHED: u8 = 2;
 
 // === impl RecorderStatus ===
 
@@ -121,7 +138,7 @@ impl RecorderStatus {
     /// Returns how recording is going. That it can't is told before that it shall not.
     #[must_use]
     pub const fn state(&self) -> RecorderState {
-        if self.failed {
+        if self.degraded || self.ended {
             RecorderState::Degraded
         } else if self.paused {
             RecorderState::Paused
@@ -190,20 +207,29 @@ impl Feed {
         (id, Admission::Lost)
     }
 
-    /// Pushes a body frame, its bytes by reference; false when there is no room.
+    /// Returns why nothing is written at present, if so.
     #[must_use]
-    pub fn frame(&self, frame: Frame) -> bool {
-        self.body(frame.data.len(), |batch| batch.event(Event::Frame(frame)))
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Pushes a body frame with a copy of its bytes; false when there is no room.
+    /// Pushes a body frame, its bytes by reference; false when there is no room. `has_lost` says whether its body has
+    /// lost a frame before.
     #[must_use]
-    pub fn small_frame(&self, frame: FrameRef<'_>) -> bool {
-        self.body(frame.data.len(), |batch| batch.small_frame(frame))
+    pub fn frame(&self, frame: Frame, has_lost: bool) -> bool {
+        let limit = self.shared.limit(frame.side, has_lost);
+        self.body(frame.data.len(), limit, |batch| batch.event(Event::Frame(frame)))
     }
 
-    fn body(&self, bytes: usize, add: impl FnOnce(&mut Batch)) -> bool {
-        let pushed = lane::push(&self.shared, bytes + EVENT_BYTES, self.shared.budget, add);
+    /// As [`Self::frame`], with a copy of the frame's bytes.
+    #[must_use]
+    pub fn small_frame(&self, frame: FrameRef<'_>, has_lost: bool) -> bool {
+        let limit = self.shared.limit(frame.side, has_lost);
+        self.body(frame.data.len(), limit, |batch| batch.small_frame(frame))
+    }
+
+    fn body(&self, bytes: usize, limit: usize, add: impl FnOnce(&mut Batch)) -> bool {
+        let pushed = lane::push(&self.shared, bytes + EVENT_BYTES, limit, add);
         if !pushed {
             self.shared.lose(0, 1, bytes);
         }
@@ -264,13 +290,17 @@ impl Shared {
             written_bytes: AtomicU64::new(written_bytes),
             loss: Loss::default(),
             told: Loss::default(),
+            log_frames: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
+            interruptions: AtomicU64::new(0),
+            trouble: Mutex::default(),
             counters: Mutex::new(counters),
         }
     }
 
     /// Returns whether `cost` more bytes stay within `limit`, and somebody writes.
     pub(super) fn has_room(&self, cost: usize, limit: usize) -> bool {
-        self.state.load(Ordering::Acquire) == RUNNING
+        self.state.load(Ordering::Acquire) != FINISHED
             && self.queued.load(Ordering::Relaxed).saturating_add(cost) <= limit
     }
 
@@ -300,8 +330,32 @@ impl Shared {
         self.loss.bytes.fetch_add(bytes as u64, Ordering::Release);
     }
 
+    /// Returns the bytes that the queue may hold after a body frame.
+    fn limit(&self, side: Side, has_lost: bool) -> usize {
+        let tenths = match (side, has_lost) {
+            (Side::Request, _) => REQUEST_BODIES,
+            (Side::Response, false) => RESPONSE_FRAMES,
+            (Side::Response, true) => RESPONSE_BODIES,
+        };
+        self.budget / 10 * tenths
+    }
+
+    /// Says that nothing can be written, and why.
+    pub(super) fn degraded(&self, why: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        if self.state.swap(DEGRADED, Ordering::AcqRel) == RUNNING {
+            self.interruptions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that writing goes on.
+    pub(super) fn recovered(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.state.store(RUNNING, Ordering::Release);
+    }
+
     /// Takes what was lost since the last call, as a gap.
-    pub(super) fn take_gap(&self) -> Option<Gap> {
+    pub(super) fn take_gap(&self, reason: DropReason) -> Option<Gap> {
         let since = self.loss.since.swap(0, Ordering::AcqRel);
         let exchanges = self.loss.exchanges.swap(0, Ordering::AcqRel);
         let frames = self.loss.frames.swap(0, Ordering::AcqRel);
@@ -314,11 +368,6 @@ impl Shared {
         self.told.bytes.fetch_add(bytes, Ordering::Relaxed);
         let until = self.clock.now();
         let from = if since == 0 { until } else { Nanos(since - 1).min(until) };
-        let reason = match self.state.load(Ordering::Acquire) {
-            RUNNING => DropReason::QueueFull,
-            WRITE_FAILED => DropReason::WriteFailed,
-            _ => DropReason::RecorderStopped,
-        };
         Some(Gap { from, until, reason, exchanges, frames, bytes })
     }
 
@@ -340,15 +389,20 @@ impl Shared {
             written_bytes: self.written_bytes.load(Ordering::Relaxed),
             body_bytes: self.body_bytes.load(Ordering::Relaxed),
             lost_exchanges: sum(|loss| &loss.exchanges),
-            lost_frames: sum(|loss| &loss.frames),
-            lost_bytes: sum(|loss| &loss.bytes),
-            failed: matches!(self.state.load(Ordering::Relaxed), WRITE_FAILED | PANICKED),
+            lost_frames: sum(|loss| &loss.frames) + self.log_frames.load(Ordering::Relaxed),
+            lost_bytes: sum(|loss| &loss.bytes) + self.log_bytes.load(Ordering::Relaxed),
+            degraded: self.state.load(Ordering::Relaxed) == DEGRADED,
+            ended: self.state.load(Ordering::Relaxed) == FINISHED,
+            interruptions: self.interruptions.load(Ordering::Relaxed),
             paused: self.paused.load(Ordering::Relaxed),
         }
     }
 
     pub(super) fn publish<L: Log>(&self, log: &L) {
         self.written_bytes.store(log.written_bytes(), Ordering::Relaxed);
+        let lost = log.lost();
+        self.log_frames.store(lost.count, Ordering::Relaxed);
+        self.log_bytes.store(lost.bytes, Ordering::Relaxed);
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = log.counters();
     }
 }

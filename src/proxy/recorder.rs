@@ -1,8 +1,14 @@
 //! The recorder: the thread that writes out what the [queue](crate::proxy::queue) holds.
 //!
-//! It is not woken but looks by itself each [`DRAIN_EVERY`]. What was left out of the queue becomes a gap. When the thread
-//! fails (disk full, a panic), traffic goes on unrecorded, and [`Recorder::finish`] says why.
+//! It is not woken but looks by itself each [`DRAIN_EVERY`]. What was left out of the queue becomes a gap.
+//!
+//! Nothing that happens to it harms traffic. When the log can't be written (a full disk, a dead one, a folder that was
+//! removed), or it fails by a defect of ours, the recorder is *degraded*: it takes nothing more out of the queue, which fills
+//! to its budget and then leaves things out in its order, and tries every [`RETRY_EVERY`] to go on. When it can, what was left
+//! out is a gap, and recording goes on as if nothing had been.
 
+use std::any::Any;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,10 +17,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::clock::{Clock, Nanos};
-use crate::proxy::lane::Entry;
+use crate::http::error::describe;
+use crate::proxy::lane::{Batch, Entry};
 use crate::proxy::log::{Appended, Log, Strain};
-use crate::proxy::queue::{FINISHED, Feed, PANICKED, Shared, WRITE_FAILED, cost, request_cost};
-use crate::trace::record::Event;
+use crate::proxy::queue::{FINISHED, Feed, Shared, cost, request_cost};
+use crate::trace::record::{DropReason, Event, ExchangeId};
 
 /// The thread that writes, seen by its owner.
 pub struct Recorder<S, E> {
@@ -22,15 +29,51 @@ pub struct Recorder<S, E> {
     thread: JoinHandle<Result<S, RecorderError<E>>>,
 }
 
-/// Why recording ended early.
+/// Why a recording is incomplete at its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError<E> {
     /// The log could not be written.
-    #[error("recording stopped; traffic went on")]
+    #[error("the recording could not be written to its end; traffic went on")]
     Log(#[source] E),
     /// A defect of ours.
     #[error("recording stopped by a defect of the program ({0}); traffic went on")]
     Panicked(String),
+}
+
+/// What the thread has before it.
+struct Desk<'a, L: Log> {
+    shared: &'a Shared,
+    log: L,
+    /// The batch that is being written.
+    current: Option<Batch>,
+    /// What is lost if writing the entry at hand panics.
+    at_hand: Weight,
+    /// Exchanges whose head was lost so: nothing of them is written.
+    headless: BTreeSet<ExchangeId>,
+    trouble: Option<Trouble<L::Error>>,
+    /// Why what is left out now is left out.
+    reason: DropReason,
+    unflushed: bool,
+    pace: Pace,
+}
+
+/// Why nothing can be written, and when it is tried again.
+struct Trouble<E> {
+    cause: Cause<E>,
+    next: Nanos,
+}
+
+enum Cause<E> {
+    Log(E),
+    Panic(String),
+}
+
+/// What counts as lost when an entry is.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    head: Option<ExchangeId>,
+    frames: u64,
+    bytes: usize,
 }
 
 /// How the thread spent its time since the last flush.
@@ -43,7 +86,9 @@ struct Pace {
 pub const DRAIN_EVERY: Duration = Duration::from_millis(5);
 /// How old an event may get before it is flushed. Half of what is promised, since the machine may be busy.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
-/// Events that the thread takes at most before it looks at the clock.
+/// How often it is tried to go on when the log can't be written.
+pub const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// Events that the thread takes about at most before it looks at the clock.
 const BATCH: usize = 4096;
 
 // === impl Recorder ===
@@ -103,96 +148,175 @@ impl Pace {
 
 /// Runs the thread; whatever happens to it, feeds learn that nobody writes any more.
 fn guard<L: Log>(shared: &Shared, log: L) -> Result<L::Summary, RecorderError<L::Error>> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| write_out(shared, log)));
-    match outcome {
-        Ok(Ok(summary)) => {
-            shared.state.store(FINISHED, Ordering::Release);
-            Ok(summary)
-        }
-        Ok(Err(error)) => {
-            shared.state.store(WRITE_FAILED, Ordering::Release);
-            clear(shared);
-            Err(RecorderError::Log(error))
-        }
-        Err(panic) => {
-            shared.state.store(PANICKED, Ordering::Release);
-            clear(shared);
-            Err(RecorderError::Panicked(panic_text(&*panic)))
-        }
-    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| Desk::new(shared, log).write_out()));
+    shared.state.store(FINISHED, Ordering::Release);
+    clear(shared);
+    outcome.unwrap_or_else(|panic| Err(RecorderError::Panicked(panic_text(&*panic))))
 }
 
 /// Lets go of what nobody will write. What is pushed at this very moment is freed with the queue.
 fn clear(shared: &Shared) {
-    while let Some(mut batch) = shared.queue.pop() {
-        shared.queued.fetch_sub(batch.cost(), Ordering::AcqRel);
-        batch.empty(|entry| lose(shared, &entry));
+    while let Some(batch) = shared.queue.pop() {
+        discard(shared, batch);
     }
 }
 
-/// Counts what will not be written.
-fn lose(shared: &Shared, entry: &Entry<'_>) {
-    match entry {
-        Entry::Event(Event::Request(head)) => shared.lose(1, 0, request_cost(head)),
-        Entry::Event(Event::Frame(frame)) => shared.lose(0, 1, frame.data.len()),
-        Entry::Frame(frame) => shared.lose(0, 1, frame.data.len()),
-        Entry::Event(_) => {}
+/// Counts what is left of a batch as lost.
+fn discard(shared: &Shared, mut batch: Batch) {
+    shared.queued.fetch_sub(batch.cost(), Ordering::AcqRel);
+    while let Some(entry) = batch.next() {
+        Weight::of(&entry).lose(shared);
     }
 }
 
-fn write_out<L: Log>(shared: &Shared, mut log: L) -> Result<L::Summary, L::Error> {
-    let mut pace = Pace::begin(shared.clock.now());
-    let mut unflushed = false;
-    loop {
-        // Read before the last look at the queue: what was pushed before `finish` is then seen.
-        let finishing = shared.finishing.load(Ordering::Acquire);
-        let taken = drain(shared, &mut log)?;
-        unflushed |= taken > 0;
-        if let Some(gap) = shared.take_gap() {
-            log.append(Event::Gap(gap))?;
-            unflushed = true;
+// === impl Desk ===
+
+impl<'a, L: Log> Desk<'a, L> {
+    fn new(shared: &'a Shared, log: L) -> Self {
+        Self {
+            shared,
+            log,
+            current: None,
+            at_hand: Weight::default(),
+            headless: BTreeSet::new(),
+            trouble: None,
+            reason: DropReason::QueueFull,
+            unflushed: false,
+            pace: Pace::begin(shared.clock.now()),
         }
-        let now = shared.clock.now();
-        if now.since(pace.since) >= FLUSH_EVERY {
-            log.strain(Strain { queue: shared.filled(), busy: pace.busy(now) });
-            pace = Pace::begin(now);
-            if std::mem::take(&mut unflushed) {
-                log.flush(now)?;
-                shared.publish(&log);
+    }
+
+    fn write_out(mut self) -> Result<L::Summary, RecorderError<L::Error>> {
+        loop {
+            // Read before the last look at the queue: what was pushed before `finish` is then seen.
+            let finishing = self.shared.finishing.load(Ordering::Acquire);
+            let now = self.shared.clock.now();
+            let is_due =
+                self.trouble.as_ref().is_none_or(|trouble| finishing || now >= trouble.next);
+            if is_due && self.turn(now) {
+                continue;
+            }
+            if finishing {
+                return self.finish();
+            }
+            let now = self.shared.clock.now();
+            thread::park_timeout(DRAIN_EVERY);
+            self.pace.rested += self.shared.clock.now().since(now);
+        }
+    }
+
+    /// Writes what is there, or tries to go on; whether there is more to do at once.
+    fn turn(&mut self, now: Nanos) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.try_turn(now))) {
+            Ok(Ok(more)) => more,
+            Ok(Err(error)) => {
+                self.stumble(Cause::Log(error), DropReason::WriteFailed);
+                false
+            }
+            Err(panic) => {
+                let weight = std::mem::take(&mut self.at_hand);
+                self.headless.extend(weight.head);
+                weight.lose(self.shared);
+                // The log may be in any state: only what it can save is relied on.
+                let _again = catch_unwind(AssertUnwindSafe(|| self.log.give_up()));
+                let text = panic_text(&*panic);
+                self.stumble(Cause::Panic(text), DropReason::RecorderStopped);
+                false
             }
         }
-        if taken >= BATCH {
-            continue;
+    }
+
+    fn try_turn(&mut self, now: Nanos) -> Result<bool, L::Error> {
+        if self.trouble.is_some() {
+            self.log.resume(now)?;
+            self.trouble = None;
+            self.unflushed = true;
+            self.shared.recovered();
         }
-        if finishing {
-            shared.publish(&log);
-            return log.finish();
+        let taken = self.drain()?;
+        self.unflushed |= taken > 0;
+        if let Some(gap) = self.shared.take_gap(self.reason) {
+            self.reason = DropReason::QueueFull;
+            self.unflushed = true;
+            self.log.append(Event::Gap(gap))?;
         }
-        thread::park_timeout(DRAIN_EVERY);
-        pace.rested += shared.clock.now().since(now);
+        if now.since(self.pace.since) >= FLUSH_EVERY {
+            let busy = self.pace.busy(now);
+            self.log.strain(Strain { queue: self.shared.filled(), busy });
+            self.pace = Pace::begin(now);
+            if self.unflushed || self.log.is_due(now) {
+                self.log.flush(now)?;
+                self.unflushed = false;
+                self.shared.publish(&self.log);
+            }
+        }
+        Ok(taken >= BATCH)
+    }
+
+    /// Appends what is queued, up to a batch; returns how many entries that were.
+    fn drain(&mut self) -> Result<usize, L::Error> {
+        let queued = self.shared.queued.load(Ordering::Relaxed);
+        self.shared.high_water.fetch_max(queued, Ordering::Relaxed);
+        let mut taken = 0;
+        while taken < BATCH {
+            if self.current.is_none() {
+                self.current = self.shared.queue.pop();
+            }
+            let Some(batch) = &mut self.current else { break };
+            let cost = batch.cost();
+            while let Some(entry) = batch.next() {
+                taken += 1;
+                if !self.headless.is_empty() && is_headless(&mut self.headless, &entry) {
+                    self.shared.lose(0, 0, Weight::of(&entry).bytes);
+                    continue;
+                }
+                self.at_hand = Weight::of(&entry);
+                append(self.shared, &mut self.log, entry)?;
+                self.at_hand = Weight::default();
+            }
+            self.shared.queued.fetch_sub(cost, Ordering::AcqRel);
+            if let Some(batch) = self.current.take() {
+                self.shared.keep_batch(batch);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Stops writing for a while.
+    fn stumble(&mut self, cause: Cause<L::Error>, reason: DropReason) {
+        let text = match &cause {
+            Cause::Log(error) => describe(error),
+            Cause::Panic(text) => format!("a defect of the program: {text}"),
+        };
+        self.shared.degraded(text);
+        self.reason = reason;
+        self.at_hand = Weight::default();
+        let next = self.shared.clock.now() + RETRY_EVERY;
+        self.trouble = Some(Trouble { cause, next });
+    }
+
+    fn finish(self) -> Result<L::Summary, RecorderError<L::Error>> {
+        self.shared.publish(&self.log);
+        let Some(trouble) = self.trouble else {
+            return self.log.finish(self.shared.clock.now()).map_err(RecorderError::Log);
+        };
+        if let Some(batch) = self.current {
+            discard(self.shared, batch);
+        }
+        Err(match trouble.cause {
+            Cause::Log(error) => RecorderError::Log(error),
+            Cause::Panic(text) => RecorderError::Panicked(text),
+        })
     }
 }
 
-/// Appends what is queued, up to a batch; returns how many events that were.
-fn drain<L: Log>(shared: &Shared, log: &mut L) -> Result<usize, L::Error> {
-    let queued = shared.queued.load(Ordering::Relaxed);
-    shared.high_water.fetch_max(queued, Ordering::Relaxed);
-    let mut taken = 0;
-    while taken < BATCH
-        && let Some(mut batch) = shared.queue.pop()
-    {
-        let cost = batch.cost();
-        taken += batch.len();
-        let mut appended = Ok(());
-        batch.empty(|entry| match &appended {
-            Ok(()) => appended = append(shared, log, entry),
-            Err(_) => lose(shared, &entry),
-        });
-        shared.queued.fetch_sub(cost, Ordering::AcqRel);
-        appended?;
-        shared.keep_batch(batch);
+/// Returns whether an entry belongs to an exchange whose head was lost; its end is the last of it.
+fn is_headless(headless: &mut BTreeSet<ExchangeId>, entry: &Entry<'_>) -> bool {
+    match entry {
+        Entry::Frame(frame) => headless.contains(&frame.exchange),
+        Entry::Event(Event::End(end)) => headless.remove(&end.exchange),
+        Entry::Event(event) => event.exchange().is_some_and(|id| headless.contains(&id)),
     }
-    Ok(taken)
 }
 
 fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), L::Error> {
@@ -212,7 +336,30 @@ fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), 
     Ok(())
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+// === impl Weight ===
+
+impl Weight {
+    fn of(entry: &Entry<'_>) -> Self {
+        match entry {
+            Entry::Event(Event::Request(head)) => {
+                Self { head: Some(head.exchange), frames: 0, bytes: request_cost(head) }
+            }
+            Entry::Event(Event::Frame(frame)) => {
+                Self { head: None, frames: 1, bytes: frame.data.len() }
+            }
+            Entry::Frame(frame) => Self { head: None, frames: 1, bytes: frame.data.len() },
+            Entry::Event(_) => Self::default(),
+        }
+    }
+
+    fn lose(self, shared: &Shared) {
+        if self.head.is_some() || self.frames > 0 {
+            shared.lose(u64::from(self.head.is_some()), self.frames, self.bytes);
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
@@ -220,32 +367,60 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::{Mutex, MutexGuard};
 
     use super::*;
-    use crate::trace::record::{Counters, DropReason, Gap};
+    use crate::proxy::queue::{Admission, RecorderState};
+    use crate::trace::record::{Counters, Frame, Gap, RequestHead, Side, Version};
 
-    /// A log that breaks at its second event.
-    struct Brittle {
-        taken: u32,
-        panics: bool,
+    /// A log that works, refuses or panics as it is told. Clones are the same log.
+    #[derive(Clone, Default)]
+    struct Fickle(Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    struct State {
+        refuses: bool,
+        given_up: u32,
+        events: Vec<Event>,
     }
 
-    impl Log for Brittle {
-        type Summary = u32;
+    const POISON: &[u8] = b"poison";
+
+    impl Fickle {
+        fn state(&self) -> MutexGuard<'_, State> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        fn refuse(&self, refuses: bool) {
+            self.state().refuses = refuses;
+        }
+
+        fn outcome(&self) -> io::Result<()> {
+            if self.state().refuses { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Log for Fickle {
+        type Summary = Vec<Event>;
         type Error = io::Error;
 
-        fn append(&mut self, _event: Event) -> io::Result<Appended> {
-            self.taken += 1;
-            assert!(self.taken < 2 || !self.panics, "a defect");
-            if self.taken < 2 {
-                Ok(Appended::Taken)
-            } else {
-                Err(io::ErrorKind::StorageFull.into())
-            }
+        fn append(&mut self, event: Event) -> io::Result<Appended> {
+            let is_poison = matches!(&event, Event::Frame(frame) if frame.data == POISON);
+            assert!(!is_poison, "a defect");
+            self.state().events.push(event);
+            Ok(Appended::Taken)
         }
 
         fn flush(&mut self, _now: Nanos) -> io::Result<()> {
-            Ok(())
+            self.outcome()
+        }
+
+        fn resume(&mut self, _now: Nanos) -> io::Result<()> {
+            self.outcome()
+        }
+
+        fn give_up(&mut self) {
+            self.state().given_up += 1;
         }
 
         fn strain(&mut self, _strain: Strain) {}
@@ -258,31 +433,128 @@ mod tests {
             0
         }
 
-        fn finish(self) -> io::Result<u32> {
-            Ok(self.taken)
+        fn finish(self, _now: Nanos) -> io::Result<Vec<Event>> {
+            self.outcome().map(|()| std::mem::take(&mut self.state().events))
         }
+    }
+
+    fn start(budget: usize) -> (Fickle, Recorder<Vec<Event>, io::Error>, Feed) {
+        let log = Fickle::default();
+        let (recorder, feed) = Recorder::start(log.clone(), budget, Clock::start()).unwrap();
+        (log, recorder, feed)
+    }
+
+    fn admit(feed: &Feed) -> (ExchangeId, bool) {
+        let (id, admission) = feed.admit(|exchange| RequestHead {
+            exchange,
+            at: Nanos(1),
+            connection: 1,
+            version: Version::Http11,
+            method: http::Method::GET,
+            target: "/".to_owned(),
+            authority: None,
+            headers: http::HeaderMap::new(),
+            upstream: 0,
+        });
+        (id, admission == Admission::Admitted)
+    }
+
+    fn push(feed: &Feed, exchange: ExchangeId, side: Side, data: &[u8]) -> bool {
+        let data = bytes::Bytes::copy_from_slice(data);
+        feed.frame(Frame { exchange, side, at: Nanos(1), accepted: Nanos(2), data }, false)
     }
 
     #[track_caller]
-    fn check(panics: bool, expected: &str) {
-        let (recorder, feed) =
-            Recorder::start(Brittle { taken: 0, panics }, 1 << 20, Clock::start()).unwrap();
-        let reason = DropReason::QueueFull;
-        let gap =
-            Gap { from: Nanos(1), until: Nanos(1), reason, exchanges: 0, frames: 0, bytes: 0 };
-        // Pushing goes on whatever becomes of the thread, and the failure is a state.
-        while !feed.status().failed {
-            feed.note(Event::Gap(gap));
+    fn wait_for(feed: &Feed, state: RecorderState) {
+        let clock = Clock::start();
+        while feed.status().state() != state {
+            assert!(clock.now().as_secs_f64() < 20.0, "{:?}", feed.status());
+            thread::park_timeout(Duration::from_millis(2));
         }
-        feed.note(Event::Gap(gap));
-        let error = recorder.finish().unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
     }
 
-    /// Invariant 1: recording that fails harms nothing else.
+    fn gaps(events: &[Event]) -> Vec<Gap> {
+        let gap = |event: &Event| if let Event::Gap(gap) = event { Some(*gap) } else { None };
+        events.iter().filter_map(gap).collect()
+    }
+
+    /// Invariant 1: a log that fails harms nothing, and what the queue can hold is not even lost.
     #[test]
-    fn a_failing_thread_becomes_a_state_and_its_error_comes_out_at_the_end() {
-        check(false, "recording stopped");
-        check(true, "a defect");
+    fn a_log_that_fails_for_a_while_loses_nothing_that_fits_into_the_queue() {
+        let (log, recorder, feed) = start(1 << 20);
+        log.refuse(true);
+        let (id, admitted) = admit(&feed);
+        assert!(admitted);
+        wait_for(&feed, RecorderState::Degraded);
+        assert!(feed.trouble().unwrap().contains("no storage space"), "{:?}", feed.trouble());
+        for number in 0..100 {
+            assert!(push(&feed, id, Side::Response, &[number]));
+        }
+        log.refuse(false);
+        wait_for(&feed, RecorderState::Running);
+        assert_eq!((feed.trouble(), feed.status().interruptions), (None, 1));
+        assert!(push(&feed, id, Side::Response, &[100]));
+        let events = recorder.finish().unwrap();
+        let frames = events.iter().filter_map(|event| match event {
+            Event::Frame(frame) => Some(frame.data[0]),
+            _ => None,
+        });
+        assert!(frames.eq(0..=100), "all of them, in their order");
+        assert!(!feed.status().has_loss() && gaps(&events).is_empty());
+    }
+
+    /// Invariant 2: what does not fit is left out in the stated order, and is a gap once recording goes on.
+    #[test]
+    fn what_the_queue_cannot_hold_is_left_out_in_order_and_becomes_a_gap() {
+        const PIECE: usize = 1 << 10;
+        let (log, recorder, feed) = start(100 << 10);
+        log.refuse(true);
+        let (first, _) = admit(&feed);
+        wait_for(&feed, RecorderState::Degraded);
+        let fill = |side| (0..).take_while(|_| push(&feed, first, side, &[0; PIECE])).count();
+        let (responses, requests) = (fill(Side::Response), fill(Side::Request));
+        assert!((50..=70).contains(&responses), "{responses} KiB of 70");
+        assert!((15..=20).contains(&requests), "{requests} KiB of 20 more");
+        assert!(!push(&feed, first, Side::Response, b"x"), "responses first");
+        assert!(admit(&feed).1, "whole exchanges last");
+        while admit(&feed).1 {}
+        log.refuse(false);
+        let events = recorder.finish().unwrap();
+        let gaps = gaps(&events);
+        assert_eq!(gaps.len(), 1);
+        let Gap { reason, exchanges, frames, .. } = gaps[0];
+        assert_eq!((reason, exchanges, frames), (DropReason::WriteFailed, 1, 3));
+    }
+
+    #[test]
+    fn a_panic_costs_what_it_met_and_recording_goes_on() {
+        let (log, recorder, feed) = start(1 << 20);
+        let (id, _) = admit(&feed);
+        for data in [b"before".as_slice(), POISON, b"after"] {
+            assert!(push(&feed, id, Side::Response, data));
+        }
+        wait_for(&feed, RecorderState::Degraded);
+        assert!(feed.trouble().unwrap().contains("a defect"), "{:?}", feed.trouble());
+        wait_for(&feed, RecorderState::Running);
+        let events = recorder.finish().unwrap();
+        let frames = events.iter().filter(|event| matches!(event, Event::Frame(_))).count();
+        assert_eq!((frames, log.state().given_up), (2, 1));
+        let Gap { reason, frames, bytes, .. } = gaps(&events)[0];
+        assert_eq!((reason, frames, bytes), (DropReason::RecorderStopped, 1, 6));
+    }
+
+    #[test]
+    fn a_log_that_fails_to_the_end_is_an_error_and_all_of_it_is_counted() {
+        let (log, recorder, feed) = start(1 << 20);
+        log.refuse(true);
+        let (id, _) = admit(&feed);
+        wait_for(&feed, RecorderState::Degraded);
+        assert!(admit(&feed).1 && push(&feed, id, Side::Request, b"lost"));
+        let error = recorder.finish().unwrap_err();
+        assert!(matches!(error, RecorderError::Log(_)), "{error}");
+        let status = feed.status();
+        assert_eq!((status.lost_exchanges, status.lost_frames), (1, 1));
+        assert!(status.ended);
+        assert!(!admit(&feed).1, "nobody writes any more");
     }
 }

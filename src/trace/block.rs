@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::trace::codec::encode_counters;
-use crate::trace::columns::{FrameColumns, Stamp};
+use crate::trace::columns::{FrameColumns, Key, Stamp};
 use crate::trace::format::opcode;
 use crate::trace::pieces::Pieces;
 use crate::trace::record::{Counters, ExchangeId, Side};
+use crate::trace::unwritten::Frames;
 use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint};
 
 /// The first record of each zstd frame: where it is, so that a reader that starts here knows.
@@ -155,6 +156,11 @@ impl BlockBuilder {
     ) {
         self.frame_bytes += FRAME_COST;
         self.frames.push_pieces((exchange, side), stamp, offset);
+    }
+
+    /// Returns the number of frames of each body in it, and their bytes.
+    pub(crate) fn frame_counts(&self) -> impl Iterator<Item = (Key, Frames)> {
+        self.frames.counts()
     }
 
     /// Notes that an exchange has ended.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::clock::Nanos;
 use crate::trace::codec::side_code;
 use crate::trace::record::{ExchangeId, FrameRef, Side};
+use crate::trace::unwritten::Frames;
 use crate::trace::wire::{len_u64, put_varint, put_zigzag, to_len};
 
 /// Frames of one side of one exchange that follow each other, their stamps in ticks.
@@ -163,6 +164,18 @@ impl FrameColumns {
         let stream = self.streams.entry(key).or_default();
         stream.run(Some(offset), &mut self.spare).frames.push(stamp);
         stream.shape.at = Some(stamp.at);
+    }
+
+    /// Returns the number of frames of each body in this block, and their bytes.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Key, Frames)> {
+        self.streams.iter().filter(|(_, stream)| !stream.runs.is_empty()).map(|(key, stream)| {
+            let frames = stream.runs.iter().flat_map(|run| &run.frames);
+            let count = |sum: Frames, frame: &Stamp| Frames {
+                count: sum.count + 1,
+                bytes: sum.bytes + frame.len,
+            };
+            (*key, frames.fold(Frames::default(), count))
+        })
     }
 
     /// Forgets an exchange after this block.

@@ -35,12 +35,15 @@ pub mod record;
 mod recover;
 pub mod redact;
 mod resolve;
+mod retention;
+mod roll;
 mod scan;
 mod segment;
 mod sink;
 mod split;
 mod tally;
 mod unfold;
+mod unwritten;
 mod verify;
 mod wire;
 mod writer;
@@ -55,7 +58,9 @@ pub use index::Totals;
 pub use reader::{Entry, FileHealth, Health, Trace, TraceError};
 pub use recover::{RecoverError, Recovered, RecoveredFile, Recovery, recover};
 pub use resolve::Missing;
+pub use roll::{GIVE_UP_AFTER, Keep, Roll, RollOptions, Rolled, Site};
 pub use scan::Scan;
+pub use unwritten::{Frames, Legacy, Lost};
 pub use verify::verify;
 pub use writer::{
     FLUSH_EVERY, Pressure, Summary, SyncPolicy, WriteError, Writer, WriterOptions, open_path,

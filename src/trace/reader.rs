@@ -144,6 +144,13 @@ impl Trace {
                 Err(error) => unreadable.push((path, error)),
             }
         }
+        for path in sequels(path) {
+            // Another trace's, or not one at all: only the name says that it might go on here.
+            let Ok(sequel) = SegmentInfo::open(path) else { continue };
+            if segments.first().is_some_and(|first| first.header.trace == sequel.header.trace) {
+                segments.push(sequel);
+            }
+        }
         segments.sort_by_key(|segment| segment.header.segment);
         let header = match segments.first() {
             Some(first) => first.header.clone(),
@@ -344,6 +351,26 @@ fn segment_paths(path: &Path) -> Result<Vec<PathBuf>, TraceError> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Returns the files that may hold what came after `path`, when that is a file: `a-00001.trace` after `a.trace`.
+fn sequels(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".open").unwrap_or(&name).strip_suffix(".trace");
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let (Some(stem), Ok(files)) = (stem, fs::read_dir(folder.unwrap_or_else(|| Path::new("."))))
+    else {
+        return Vec::new();
+    };
+    let is_sequel = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let rest = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
+        rest.and_then(|rest| rest.strip_suffix(".open").unwrap_or(rest).strip_suffix(".trace"))
+            .is_some_and(|number| number.len() == 5 && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut found: Vec<_> = files.flatten().map(|file| file.path()).filter(is_sequel).collect();
+    found.sort();
+    found
 }
 
 fn health(segments: &[SegmentInfo]) -> Health {

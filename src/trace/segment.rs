@@ -22,6 +22,7 @@ use crate::trace::index::{
 use crate::trace::record::{Counters, Event, ExchangeId, FrameRef, Header, Side};
 use crate::trace::sink::Sink;
 use crate::trace::split::Splitter;
+use crate::trace::unwritten::{Frames, Held, Legacy, Unwritten};
 use crate::trace::wire::len_u64;
 use crate::trace::writer::{Refused, SyncPolicy, WriterOptions};
 
@@ -35,6 +36,9 @@ pub(crate) struct Segment {
     open: BTreeMap<ExchangeId, Open>,
     closed: Vec<Place>,
     totals: Totals,
+    /// Events in the block being filled.
+    held: Held,
+    unwritten: Unwritten,
 }
 
 /// The block being filled, and the blobs that the segment holds.
@@ -100,15 +104,18 @@ impl Segment {
             open: BTreeMap::new(),
             closed: Vec::new(),
             totals: Totals::default(),
+            held: Held::default(),
+            unwritten: Unwritten::new(options.counters),
         }
     }
 
     /// Takes an event; `counters` already count it.
-    pub(crate) fn append(&mut self, event: &Event, counters: &Counters) -> Result<(), Refused> {
-        match event {
-            Event::Frame(frame) => return self.append_frame(frame.as_ref(), counters),
-            event => self.record(event)?,
+    pub(crate) fn append(&mut self, event: Event, counters: &Counters) -> Result<(), Refused> {
+        if let Event::Frame(frame) = &event {
+            return self.append_frame(frame.as_ref(), counters);
         }
+        self.record(&event)?;
+        self.held.events.push(event);
         self.cut_if_full(counters)?;
         Ok(())
     }
@@ -125,7 +132,9 @@ impl Segment {
     }
 
     /// Writes everything that has waited long enough.
-    pub(crate) fn flush(&mut self, now: Nanos, counters: &Counters) -> io::Result<()> {
+    ///
+    /// What the file system refuses is kept: the next flush tries again.
+    pub(crate) fn flush(&mut self, now: Nanos, counters: &Counters) -> Result<(), Refused> {
         let ordinal = self.sink.ordinal();
         for open in self.open.values_mut() {
             for body in [&mut open.request, &mut open.response] {
@@ -136,15 +145,39 @@ impl Segment {
                 }
             }
         }
-        self.cut_block(counters)?;
-        if self.options.sync == SyncPolicy::Flush {
-            self.sink.sync()?;
+        let wrote = self.cut_block(counters)?;
+        let caught_up = self.sink.catch_up();
+        self.unwritten.settle(self.sink.written(), counters);
+        caught_up.map_err(Refused::Stalled)?;
+        if self.options.sync == SyncPolicy::Flush && wrote {
+            self.sink.sync().map_err(Refused::Unsynced)?;
         }
         Ok(())
     }
 
+    /// Gives the segment up; returns what is not in the file, which ends with a whole block.
+    pub(crate) fn give_up(mut self) -> Legacy {
+        if let Some(whole) = self.unwritten.from() {
+            self.sink.drop_torn_block(whole);
+        }
+        self.held.frames.extend(self.store.block.frame_counts());
+        for (id, open) in &self.open {
+            for (side, body) in [(Side::Request, &open.request), (Side::Response, &open.response)] {
+                let waiting = body.stretch.iter().flat_map(|stretch| &stretch.waiting);
+                let frames = waiting.fold(Frames::default(), |sum, (stamp, _)| Frames {
+                    count: sum.count + 1,
+                    bytes: sum.bytes + stamp.len,
+                });
+                if frames.count > 0 {
+                    self.held.frames.push(((*id, side), frames));
+                }
+            }
+        }
+        self.unwritten.into_legacy(self.held)
+    }
+
     /// Writes everything, the summary and the tail, and renames the file.
-    pub(crate) fn finish(&mut self, path: &Path, counters: &Counters) -> io::Result<Totals> {
+    pub(crate) fn finish(&mut self, path: &Path, counters: &Counters) -> Result<Totals, Refused> {
         self.flush(Nanos(u64::MAX), counters)?;
         let open = std::mem::take(&mut self.open);
         self.closed.extend(open.into_values().map(|open| open.place));
@@ -155,10 +188,12 @@ impl Segment {
         self.totals.raw_bytes = self.sink.chapters().iter().map(|chapter| chapter.raw).sum();
         self.totals.hurried_bytes = self.sink.hurried_bytes();
         self.write_summary(counters)?;
-        if self.options.sync != SyncPolicy::Never {
-            self.sink.sync()?;
+        self.sink.catch_up().map_err(Refused::Stalled)?;
+        let synced = self.options.sync != SyncPolicy::Never;
+        if synced {
+            self.sink.sync().map_err(Refused::Unsynced)?;
         }
-        self.sink.rename(path)?;
+        self.sink.rename(path, synced)?;
         Ok(self.totals)
     }
 
@@ -192,7 +227,8 @@ impl Segment {
             raw.extend_from_slice(&records);
             self.sink.write_block(&raw, next_blob, Then::GoOn, &self.options)?;
         }
-        self.sink.write_tail(summary)
+        self.sink.write_tail(summary);
+        Ok(())
     }
 
     fn frame(&mut self, frame: FrameRef<'_>, counters: &Counters) -> io::Result<()> {
@@ -304,11 +340,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Writes the block, unless there is nothing in it.
-    fn cut_block(&mut self, counters: &Counters) -> io::Result<()> {
+    /// Writes the block, unless there is nothing in it; says which.
+    fn cut_block(&mut self, counters: &Counters) -> io::Result<bool> {
         if self.store.block.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let from = self.sink.offset();
+        self.held.frames.extend(self.store.block.frame_counts());
         let next_blob = self.store.blobs.next();
         let first_blob = next_blob - self.store.block.blobs();
         let raw = self.store.block.build(self.sink.start(first_blob), next_blob, counters);
@@ -316,7 +354,14 @@ impl Segment {
         if self.sink.starts() {
             self.store.block.restart();
         }
-        Ok(())
+        if self.sink.is_written() {
+            self.held.events.clear();
+            self.held.frames.clear();
+        } else {
+            self.unwritten.push(from, self.sink.offset(), std::mem::take(&mut self.held));
+        }
+        self.unwritten.settle(self.sink.written(), counters);
+        Ok(true)
     }
 }
 

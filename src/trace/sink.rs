@@ -2,16 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::trace::block::{Start, put_record};
-use crate::trace::codec::encode_header;
+use crate::trace::codec::{encode_counters, encode_header};
 use crate::trace::compress::{Compressor, Then};
 use crate::trace::format::{
     BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, MAX_BLOCK_RAW, VERSION, magic, opcode,
 };
 use crate::trace::index::Chapter;
-use crate::trace::record::Header;
+use crate::trace::record::{Counters, Header};
 use crate::trace::wire::len_u64;
 use crate::trace::writer::{Pressure, WriterOptions};
 
@@ -21,8 +22,12 @@ pub(crate) struct Sink {
     file: File,
     path: PathBuf,
     compressor: Compressor,
-    /// Bytes in the file that are whole blocks.
+    /// Bytes that the file has, or will have: whole blocks.
     offset: u64,
+    /// The last of these, which the file system has not taken yet.
+    unwritten: Vec<u8>,
+    /// Why not.
+    stall: Option<io::Error>,
     /// CRC of the block before.
     crc: u32,
     /// The zstd frames begun.
@@ -43,12 +48,16 @@ const WINDOW_LOG: u32 = 22;
 impl Sink {
     /// Makes the file; one that exists is an error.
     pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        // Says that the segment is being written; a file system that knows no locks goes without.
+        let _locked = file.try_lock();
         Ok(Self {
             file,
             path,
             compressor: Compressor::new()?,
             offset: 0,
+            unwritten: Vec::new(),
+            stall: None,
             crc: 0,
             chapters: Vec::new(),
             starts: true,
@@ -64,17 +73,42 @@ impl Sink {
         header: &Header,
         options: &WriterOptions,
     ) -> io::Result<()> {
-        self.put(&magic(VERSION))?;
+        self.put(&magic(VERSION));
         let mut raw = Vec::new();
         if let Some(start) = self.start(0) {
             put_record(&mut raw, opcode::START, &start.encode());
         }
         put_record(&mut raw, opcode::HEADER, &encode_header(header));
+        if options.counters != Counters::default() {
+            // What they count was recorded in segments before, which may not be there when this one is read.
+            put_record(&mut raw, opcode::COUNTERS, &encode_counters(&options.counters));
+        }
         self.write_block(&raw, 0, Then::EndFrame, options)
     }
 
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Returns the bytes that the file system has taken.
+    pub(crate) fn written(&self) -> u64 {
+        self.offset - len_u64(self.unwritten.len())
+    }
+
+    /// Returns whether all of it is in the file.
+    pub(crate) fn is_written(&self) -> bool {
+        self.unwritten.is_empty()
+    }
+
+    /// Tries to write what the file system did not take before. What it takes again not is kept.
+    pub(crate) fn catch_up(&mut self) -> io::Result<()> {
+        self.write_on();
+        self.stall.take().map_or(Ok(()), Err)
+    }
+
+    /// Returns whether the file is still in its folder: what is written to one that is not is lost.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.file.metadata().is_ok_and(|data| data.nlink() > 0)
     }
 
     pub(crate) fn set_pressure(&mut self, pressure: Pressure) {
@@ -127,7 +161,7 @@ impl Sink {
         let mut bytes = Vec::with_capacity(BLOCK_HEADER_LEN + payload.len());
         bytes.extend_from_slice(&header.to_bytes());
         bytes.extend_from_slice(&payload);
-        self.put(&bytes)?;
+        self.put(&bytes);
         self.crc = header.crc;
         self.starts = then == Then::EndFrame;
         self.hurried_bytes += if self.hurried { u64::from(raw_len) } else { 0 };
@@ -145,10 +179,10 @@ impl Sink {
     }
 
     /// Writes the tail, which says where the summary starts.
-    pub(crate) fn write_tail(&mut self, summary: u64) -> io::Result<()> {
+    pub(crate) fn write_tail(&mut self, summary: u64) {
         let mut tail = summary.to_le_bytes().to_vec();
         tail.extend_from_slice(&END_MAGIC);
-        self.put(&tail)
+        self.put(&tail);
     }
 
     /// Waits for the disk.
@@ -156,8 +190,8 @@ impl Sink {
         self.file.sync_data()
     }
 
-    /// Gives the file its name.
-    pub(crate) fn rename(&mut self, path: &Path) -> io::Result<()> {
+    /// Gives the file its name, which then survives a crash of the machine if `sync`.
+    pub(crate) fn rename(&mut self, path: &Path, sync: bool) -> io::Result<()> {
         if path.exists() {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -168,19 +202,42 @@ impl Sink {
                 ),
             ));
         }
-        fs::rename(&self.path, path)
+        fs::rename(&self.path, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if sync {
+            File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Takes a block that was written in part off the file's end, so that it ends with a whole one.
-    pub(crate) fn drop_torn_block(&mut self) {
+    pub(crate) fn drop_torn_block(&mut self, whole: u64) {
         // A disk that refuses this too leaves a torn block, which readers are made for.
-        let _unheard = self.file.set_len(self.offset);
+        let _unheard = self.file.set_len(whole);
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+    /// Writes bytes, or keeps them until [`Self::catch_up`].
+    fn put(&mut self, bytes: &[u8]) {
         self.offset += len_u64(bytes.len());
-        Ok(())
+        self.unwritten.extend_from_slice(bytes);
+        // Once refused, it is tried again when asked, not with each block.
+        if self.stall.is_none() {
+            self.write_on();
+        }
+    }
+
+    fn write_on(&mut self) {
+        self.stall = None;
+        let mut taken = 0;
+        while taken < self.unwritten.len() && self.stall.is_none() {
+            match self.file.write(&self.unwritten[taken..]) {
+                Ok(0) => self.stall = Some(io::ErrorKind::WriteZero.into()),
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.stall = Some(error),
+            }
+        }
+        self.unwritten.drain(..taken);
     }
 }
 

@@ -4,11 +4,12 @@
 //! next [`Writer::flush`], which the caller makes each [`FLUSH_EVERY`]; a full block goes on its own. The file has
 //! the name `PATH.open` until [`Writer::finish`] has written the index and renames it.
 //!
-//! After an error every further call returns the same error: what is on disk by then ends with a whole block and stays
-//! readable. A writer that is dropped unfinished writes what it holds and leaves the `.open` file, which reads like one
-//! that was cut.
+//! What the file system refuses is kept in memory and tried again with each flush: a disk that is full for a minute costs
+//! nothing but memory, and the caller stops appending meanwhile. A segment that can't be saved is given up
+//! ([`Writer::give_up`]), and what it held and the disk did not take goes into the next one ([`Roll`](crate::trace::Roll)
+//! does that). What is on disk ends with a whole block and stays readable. A writer that is dropped unfinished writes what
+//! it holds and leaves the `.open` file, which reads like one that was cut.
 
-use std::borrow::Borrow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::trace::index::Totals;
 use crate::trace::record::{Counters, Event, FrameRef, Header};
 use crate::trace::segment::Segment;
 use crate::trace::sink::Sink;
+use crate::trace::unwritten::Legacy;
 
 /// Writes one segment.
 #[derive(Debug)]
@@ -91,7 +93,26 @@ pub enum WriteError {
         /// The name.
         path: PathBuf,
     },
-    /// The file system refused.
+    /// The file system refused. What was to be written is kept: the next flush tries again.
+    #[error("can't write {path} at byte {offset}")]
+    Stalled {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that had been written.
+        offset: u64,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file system took the bytes, and could not bring them to the disk. What of them is there is not known, and
+    /// trying again would tell nothing.
+    #[error("{path} was written and may not be on the disk")]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The segment can't be made, or can't go on.
     #[error("can't write {path} at byte {offset}")]
     Io {
         /// The file.
@@ -100,6 +121,16 @@ pub enum WriteError {
         offset: u64,
         /// The cause.
         source: io::Error,
+    },
+    /// Too little room is left to go on.
+    #[error("{path} has {free} bytes free, fewer than the {floor} that are to stay free")]
+    LowSpace {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are to stay free.
+        floor: u64,
     },
     /// An event is too large for the format.
     #[error(
@@ -125,6 +156,8 @@ pub enum WriteError {
 #[derive(Debug)]
 pub(crate) enum Refused {
     Io(io::Error),
+    Stalled(io::Error),
+    Unsynced(io::Error),
     TooLarge { bytes: usize, limit: usize },
 }
 
@@ -132,7 +165,8 @@ pub(crate) enum Refused {
 enum State {
     Open(Box<Segment>),
     Finished,
-    Failed(String),
+    /// It can't go on; kept for what is in it.
+    Failed(Box<Segment>, String),
 }
 
 /// How often the caller flushes: what is older than 200 ms is then on its way to the disk, whatever ends the process.
@@ -193,14 +227,10 @@ impl Writer {
     /// Takes an event; it is on its way to the disk after the next [`Self::flush`].
     ///
     /// # Errors
-    /// The disk refused, now or before; or the event is too large, then it alone is left out.
-    pub fn append(&mut self, event: impl Borrow<Event>) -> Result<(), WriteError> {
-        let event = event.borrow();
-        if let Event::Frame(frame) = event {
-            return self.append_frame(frame.as_ref());
-        }
+    /// The segment can't go on; or the event is too large, then it alone is left out.
+    pub fn append(&mut self, event: Event) -> Result<(), WriteError> {
         let mut after = self.counters;
-        after.count(event);
+        after.count(&event);
         self.step(|segment, _| segment.append(event, &after))?;
         self.counters = after;
         Ok(())
@@ -209,7 +239,7 @@ impl Writer {
     /// As [`Self::append`], for a frame that is not an event of its own.
     ///
     /// # Errors
-    /// The disk refused, now or before.
+    /// The segment can't go on.
     pub fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<(), WriteError> {
         self.step(|segment, counters| segment.append_frame(frame, counters))
     }
@@ -217,9 +247,9 @@ impl Writer {
     /// Hands everything to the file system. What then survives depends on [`SyncPolicy`].
     ///
     /// # Errors
-    /// The disk refused, now or before.
+    /// [`WriteError::Stalled`]: call it again. Else the segment can't go on.
     pub fn flush(&mut self, now: Nanos) -> Result<(), WriteError> {
-        self.step(|segment, counters| segment.flush(now, counters).map_err(Refused::Io))
+        self.step(|segment, counters| segment.flush(now, counters))
     }
 
     /// Tells how far the writer is behind: it compresses less from the next zstd frame on.
@@ -241,16 +271,42 @@ impl Writer {
         self.written
     }
 
-    /// Writes what is held, the index and the footer, and gives the segment its name.
+    /// Returns the name that the segment will have.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether the file is still in its folder. What is written to one that was removed is lost.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        match &self.state {
+            State::Open(segment) => segment.sink.is_linked(),
+            State::Failed(segment, _) => segment.sink.is_linked(),
+            State::Finished => true,
+        }
+    }
+
+    /// Gives the segment up, under its in-progress name; returns what is not in it.
+    #[must_use]
+    pub fn give_up(mut self) -> Legacy {
+        match std::mem::replace(&mut self.state, State::Finished) {
+            State::Open(segment) | State::Failed(segment, _) => segment.give_up(),
+            State::Finished => Legacy::default(),
+        }
+    }
+
+    /// Writes what is held, the index and the footer, and gives the segment its name. When everything was flushed before
+    /// up to the end of time, an error loses nothing but the index.
     ///
     /// # Errors
-    /// The disk refused, now or before; the `.open` file stays.
+    /// The disk refused; the `.open` file stays.
     pub fn finish(mut self) -> Result<Summary, WriteError> {
         let counters = self.counters;
         let path = self.path.clone();
         let mut totals = Totals::default();
         self.step(|segment, counters| {
-            totals = segment.finish(&path, counters).map_err(Refused::Io)?;
+            totals = segment.finish(&path, counters)?;
             Ok(())
         })?;
         self.state = State::Finished;
@@ -265,20 +321,24 @@ impl Writer {
         let segment = match &mut self.state {
             State::Open(segment) => segment,
             State::Finished => return Err(self.stopped("it was finished".to_owned())),
-            State::Failed(cause) => {
+            State::Failed(_, cause) => {
                 let cause = cause.clone();
                 return Err(self.stopped(cause));
             }
         };
         let result = step(segment, &self.counters);
-        self.written = segment.sink.offset();
+        self.written = segment.sink.written();
+        let (path, offset) = (open_path(&self.path), self.written);
         match result {
             Ok(()) => Ok(()),
             Err(Refused::TooLarge { bytes, limit }) => Err(WriteError::TooLarge { bytes, limit }),
+            Err(Refused::Stalled(source)) => Err(WriteError::Stalled { path, offset, source }),
+            Err(Refused::Unsynced(source)) => Err(WriteError::Unsynced { path, source }),
             Err(Refused::Io(source)) => {
-                segment.sink.drop_torn_block();
-                self.state = State::Failed(source.to_string());
-                Err(WriteError::Io { path: open_path(&self.path), offset: self.written, source })
+                if let State::Open(segment) = std::mem::replace(&mut self.state, State::Finished) {
+                    self.state = State::Failed(segment, source.to_string());
+                }
+                Err(WriteError::Io { path, offset, source })
             }
         }
     }
@@ -293,8 +353,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if matches!(self.state, State::Open(_)) {
             let all = Nanos(u64::MAX);
-            let _unheard =
-                self.step(|segment, counters| segment.flush(all, counters).map_err(Refused::Io));
+            let _unheard = self.step(|segment, counters| segment.flush(all, counters));
         }
     }
 }
@@ -312,7 +371,7 @@ mod tests {
     use super::*;
     use crate::clock::Anchor;
     use crate::trace::Trace;
-    use crate::trace::record::{DropReason, Gap};
+    use crate::trace::record::{DropReason, ExchangeId, Gap, Side};
     use std::fs::OpenOptions;
 
     fn header() -> Header {
@@ -335,29 +394,70 @@ mod tests {
         Event::Gap(Gap { from, until, reason, exchanges, frames: 0, bytes: 0 })
     }
 
+    fn frame(exchange: u64, text: &str) -> Event {
+        Event::Frame(crate::trace::record::Frame {
+            exchange: ExchangeId(exchange),
+            side: Side::Response,
+            at: Nanos(4_000),
+            accepted: Nanos(5_000),
+            data: text.to_owned().into(),
+        })
+    }
+
+    /// Exchanges the file for one on a full disk; returns the one before.
+    fn fill_the_disk(writer: &mut Writer) -> std::fs::File {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let State::Open(segment) = &mut writer.state else { panic!("it is open") };
+        segment.sink.replace_file(full)
+    }
+
     #[test]
-    fn a_full_disk_is_told_once_and_for_ever_and_what_is_there_stays_readable() {
+    fn a_disk_that_is_full_for_a_while_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.trace");
         let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
         writer.append(gap(3)).unwrap();
         writer.flush(Nanos(3)).unwrap();
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let State::Open(segment) = &mut writer.state else { panic!("it is open") };
-        let _file = segment.sink.replace_file(full);
+        let before = writer.written_bytes();
+        let file = fill_the_disk(&mut writer);
         writer.append(gap(4)).unwrap();
         let error = writer.flush(Nanos(5)).unwrap_err();
-        assert!(matches!(error, WriteError::Io { .. }), "{error}");
+        assert!(matches!(error, WriteError::Stalled { .. }), "{error}");
         assert!(error.to_string().contains("a.trace.open at byte"), "{error}");
-        let error = writer.append(gap(5)).unwrap_err();
-        assert!(matches!(error, WriteError::Stopped { .. }), "{error}");
-        assert!(error.to_string().contains("No space left"), "{error}");
-        let counters = writer.counters();
-        assert!(writer.finish().is_err());
-        assert!(!path.exists());
+        writer.append(gap(5)).unwrap();
+        assert!(matches!(writer.flush(Nanos(6)), Err(WriteError::Stalled { .. })));
+        assert_eq!(writer.written_bytes(), before);
+        let State::Open(segment) = &mut writer.state else { panic!("it is open") };
+        let _full = segment.sink.replace_file(file);
+        writer.flush(Nanos(7)).unwrap();
+        assert_eq!(writer.finish().unwrap().counters.admitted, 12);
+        let trace = Trace::open(&path).unwrap();
+        assert!(trace.health().complete && trace.health().counters.admitted == 12);
+        assert_eq!(trace.scan().unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_segment_that_is_given_up_leaves_its_events_and_says_which_frames_are_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.trace");
+        let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+        writer.append(gap(3)).unwrap();
+        writer.append(frame(1, "on disk")).unwrap();
+        writer.flush(Nanos(3)).unwrap();
+        let _file = fill_the_disk(&mut writer);
+        writer.append(gap(4)).unwrap();
+        writer.append(frame(1, "lost")).unwrap();
+        assert!(writer.flush(Nanos(5)).is_err());
+        writer.append(frame(1, "this too")).unwrap();
+        writer.append(frame(2, &"large".repeat(1_000))).unwrap();
+        writer.append(gap(5)).unwrap();
+        let legacy = writer.give_up();
+        assert_eq!(legacy.events, [gap(4), gap(5)]);
+        assert_eq!(legacy.counters.admitted, 3, "what is on disk");
+        assert_eq!(legacy.lost.sum(), crate::trace::Frames { count: 3, bytes: 4 + 8 + 5_000 });
         let trace = Trace::open(&open_path(&path)).unwrap();
-        assert_eq!(trace.health().counters.admitted, 3, "what was flushed");
-        assert_eq!(counters.admitted, 7, "what was counted");
+        assert_eq!(trace.health().counters.admitted, 3);
+        assert_eq!(trace.scan().unwrap().filter(|event| event.is_ok()).count(), 2);
     }
 
     #[test]
@@ -386,7 +486,7 @@ mod tests {
             text: "x".repeat(9 << 20),
         };
         let end = crate::trace::record::End {
-            exchange: crate::trace::record::ExchangeId(1),
+            exchange: ExchangeId(1),
             at: Nanos(1),
             outcome: crate::trace::record::Outcome::Failed,
             fault: Some(fault),

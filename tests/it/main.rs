@@ -26,6 +26,7 @@ mod trace_command;
 mod trace_damage;
 mod trace_events;
 mod trace_recover;
+mod trace_roll;
 mod trace_roundtrip;
 mod trace_segments;
 mod trace_size;

@@ -1,5 +1,6 @@
 //! `reenact record` as a process: signals, death, a full disk, wrong arguments; the trace read back each time.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,7 +11,7 @@ use reenact::clock::Clock;
 use reenact::trace::record::Outcome;
 use reenact::trace::{Assembler, Exchange, Trace, open_path};
 
-use crate::support::{Process, Upstream, check_verified};
+use crate::support::{Process, SmallDisk, Upstream, check_verified};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -61,7 +62,7 @@ fn a_signal_lets_what_is_under_way_finish() {
         assert_eq!(exchanges[0].response_body(), "firstlast");
         assert!(Trace::open(&out).unwrap().health().complete);
         check_verified(&out, 0);
-        assert!(!String::from_utf8_lossy(&std::fs::read(&out).unwrap()).contains("s3cret"));
+        assert!(!String::from_utf8_lossy(&fs::read(&out).unwrap()).contains("s3cret"));
     }
 }
 
@@ -145,28 +146,6 @@ fn a_killed_recorder_loses_at_most_the_last_200_ms() {
     }
 }
 
-/// A folder on a file system of its own that is soon full, unmounted when dropped; none where that is not allowed.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(folder.path())
-            .output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Left behind, it is memory until the machine restarts, and no reason to fail.
-        drop(Command::new("umount").arg(self.0.path()).output());
-    }
-}
-
 #[test]
 fn a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read() {
     let Some(disk) = SmallDisk::new("1m") else {
@@ -186,8 +165,8 @@ fn a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read() {
             peer.send(noise);
         }
     });
-    let out = disk.0.path().join("a.trace");
-    let process = Process::start(&upstream.url(), &out, &[]);
+    let out = disk.path().join("a.trace");
+    let process = Process::start(&upstream.url(), &out, &["--min-free", "0"]);
     let mut peer = process.connect();
     for _ in 0..30 {
         peer.send(GET);
@@ -198,10 +177,49 @@ fn a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read() {
     process.signal("-TERM");
     let (status, _, words) = process.wait();
     assert_eq!(status, Some(1), "{words}");
-    assert!(words.contains("recording stopped") && words.contains("a.trace.open"), "{words}");
+    assert!(words.contains("could not be written") && words.contains("a.trace.open"), "{words}");
+    assert!(words.contains("degraded: can't write"), "{words}");
     let kept = exchanges(&open_path(&out));
     assert!(!kept.is_empty() && kept.len() < 30, "{}", kept.len());
     assert_eq!(kept[0].response_body().len(), NOISE);
+}
+
+/// Invariant 1, with recovery: room that is made while it records is used, and nothing that fits into the queue is lost.
+#[test]
+fn a_disk_that_gets_room_again_is_recorded_to_again_and_nothing_is_missing() {
+    let Some(disk) = SmallDisk::new("1m") else {
+        eprintln!("left out: mounting a small file system is not allowed here");
+        return;
+    };
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 960 << 10]).unwrap();
+    let noise: Vec<u8> = {
+        let mut noise = vec![0; 100 << 10];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        noise
+    };
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", noise.len());
+    let upstream = Upstream::answering([head.as_bytes(), &noise].concat());
+    let out = disk.path().join("a.trace");
+    let process = Process::start(&upstream.url(), &out, &["--min-free", "0"]);
+    let mut peer = process.connect();
+    let mut fetch = || {
+        peer.send(GET);
+        peer.head();
+        assert_eq!(peer.exactly(100 << 10), noise);
+    };
+    fetch();
+    process.says("degraded: can't write");
+    fetch();
+    fs::remove_file(&ballast).unwrap();
+    process.says("recording again after");
+    fetch();
+    process.signal("-TERM");
+    let (status, _, words) = process.wait();
+    assert_eq!(status, Some(0), "{words}");
+    let kept = exchanges(&out);
+    assert_eq!(kept.len(), 3);
+    assert!(kept.iter().all(|exchange| exchange.response_body() == noise));
 }
 
 fn fail(args: &[&str]) -> Output {
@@ -225,12 +243,12 @@ fn bad_arguments_get_one_clear_error() {
     let (folder, out) = scratch();
     let out = out.to_str().unwrap();
     let taken = folder.path().join("taken.trace");
-    std::fs::write(&taken, "precious").unwrap();
+    fs::write(&taken, "precious").unwrap();
     let taken = taken.to_str().unwrap();
     let up = "--upstream=http://127.0.0.1:9";
     let listen = "--listen=127.0.0.1:0";
     check_usage(&[listen, up, "--out", taken], 1, "exists already");
-    assert_eq!(std::fs::read_to_string(taken).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(taken).unwrap(), "precious");
     check_usage(&[listen, up, "--out", "/no/such/folder/a.trace"], 1, "/no/such/folder");
     check_usage(&[listen, "--upstream=localhost:9", "--out", out], 2, "must start with http://");
     check_usage(&[listen, "--upstream=http://u:p@h/", "--out", out], 2, "user name");

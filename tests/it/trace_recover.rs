@@ -25,7 +25,7 @@ fn folder(dir: &Path) {
                 frame(id, Side::Request, millis(id * 100 + 1), body),
             ];
             for event in &events {
-                writer.append(event).unwrap();
+                writer.append(event.clone()).unwrap();
             }
             writer.append(end_after(&events, id, millis(id * 100 + 50))).unwrap();
         }

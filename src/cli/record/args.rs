@@ -13,6 +13,8 @@ use crate::http::tls::{Pin, Trust};
 use crate::proxy::{HostPolicy, ProxyOptions, Route};
 use crate::trace::WriterOptions;
 
+use super::durability::DurabilityArgs;
+
 /// Record traffic through a reverse proxy
 ///
 /// Clients talk to --listen as they would to the upstream; what passes is written to --out. Ends at Ctrl-C or SIGTERM: what
@@ -31,7 +33,7 @@ pub(in crate::cli) struct RecordArgs {
         value_delimiter = ','
     )]
     pub(super) upstream: Vec<Route>,
-    /// Trace to write; it must not exist
+    /// Trace to write: a file that does not exist; or a folder, for a trace of several segments
     #[arg(long, value_name = "PATH", env = "REENACT_OUT")]
     pub(super) out: PathBuf,
     /// How long to record, such as 30s or 5m; until Ctrl-C without it
@@ -54,6 +56,8 @@ pub(in crate::cli) struct RecordArgs {
     pub(super) keep: KeepArgs,
     #[command(flatten)]
     pub(super) admin: AdminArgs,
+    #[command(flatten)]
+    pub(super) durability: DurabilityArgs,
     /// Sample GPUs, the machine and metrics pages meanwhile, into this run folder
     #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES")]
     pub(super) samples: Option<PathBuf>,

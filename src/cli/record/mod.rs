@@ -21,16 +21,17 @@ use crate::http::tls;
 use crate::http::workers::Workers;
 use crate::http::{Client, ClientOptions, Protocol, Scheme};
 use crate::proxy::{About, Admin, Phase, Proxy, Recorder, Route, Routes, lane};
+use crate::trace::Roll;
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
-use crate::trace::{Writer, WriterOptions};
 
 use super::sample::Sampling;
 use super::{Outcome, UsageError};
-use words::{finish, say, tell};
+use words::{finish, say, tell, watch};
 
 mod admin;
 mod args;
+mod durability;
 mod words;
 
 pub(super) use args::RecordArgs;
@@ -78,14 +79,16 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         say(&format!("admin on {}", side.address().context("the address bound can't be read")?));
     }
     runtime.block_on(async {
-        let told = tokio::spawn(tell(feed));
         let answered = side.map(|side| tokio::spawn(admin::serve(side, Arc::clone(&admin))));
+        let told = tokio::spawn(tell(feed.clone()));
+        let watched = tokio::spawn(watch(feed));
         let signals = signals(args.duration)?;
         serve(listener, server_options, &proxy, signals, args.drain, &admin).await;
         told.abort();
         if let Some(answered) = answered {
             answered.abort();
         }
+        watched.abort();
         anyhow::Ok(())
     })?;
     // What is left ends with the workers, and each exchange says so, before the recorder closes the trace.
@@ -227,12 +230,7 @@ fn read_key(path: &Path) -> anyhow::Result<[u8; 32]> {
     Ok(*hash.as_bytes())
 }
 
-fn create(
-    args: &RecordArgs,
-    redactor: &Redactor,
-    url: &str,
-    clock: Clock,
-) -> anyhow::Result<Writer> {
+fn create(args: &RecordArgs, redactor: &Redactor, url: &str, clock: Clock) -> anyhow::Result<Roll> {
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         anyhow::bail!("the folder {} does not exist; make it first", folder.display());
@@ -248,6 +246,6 @@ fn create(
         redacted: redactor.names(),
         sampled_ppm: 1_000_000,
     };
-    let options = WriterOptions { level: args.keep.level, ..WriterOptions::default() };
-    Ok(Writer::create(&args.out, header, options)?)
+    let options = args.durability.options(args.keep.level);
+    Ok(Roll::create(args.durability.site(&args.out), header, options)?)
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
+use crate::clock::Clock;
 use crate::proxy::{Feed, Recorder, RecorderError, RecorderStatus};
-use crate::trace::{Summary, WriteError};
+use crate::trace::{Rolled, WriteError};
 
 use super::Outcome;
 
 /// The recorder of a trace.
-pub(super) type TraceRecorder = Recorder<Summary, WriteError>;
+pub(super) type TraceRecorder = Recorder<Rolled, WriteError>;
 
 /// Closes the trace and says what is in it.
 pub(super) fn finish(recorder: TraceRecorder, out: &Path, json: bool) -> anyhow::Result<Outcome> {
@@ -24,7 +25,12 @@ pub(super) fn finish(recorder: TraceRecorder, out: &Path, json: bool) -> anyhow:
     match &finished {
         Ok(written) => {
             let name = written.path.display();
-            summary = format!("{name}: {summary}, {} on disk", HumanBytes(written.bytes));
+            let segments = match (written.segments, written.deleted) {
+                (0 | 1, _) => String::new(),
+                (all, 0) => format!(" in {all} segments"),
+                (all, deleted) => format!(" in {all} segments, {deleted} of them deleted since"),
+            };
+            summary = format!("{name}: {summary}, {} on disk{segments}", HumanBytes(written.bytes));
         }
         Err(_) => summary = format!("{} is incomplete: {summary}", out.display()),
     }
@@ -33,11 +39,11 @@ pub(super) fn finish(recorder: TraceRecorder, out: &Path, json: bool) -> anyhow:
         print_json(&status, finished.as_ref().ok())?;
     }
     if let Err(error) = finished {
-        let open = crate::trace::open_path(out);
+        let at = if out.is_dir() { out.to_owned() } else { crate::trace::open_path(out) };
         let advice = match &error {
-            RecorderError::Log(_) => format!("what was recorded before is in {}", open.display()),
+            RecorderError::Log(_) => format!("what was recorded before is in {}", at.display()),
             RecorderError::Panicked(_) => {
-                format!("please report this; what was recorded is in {}", open.display())
+                format!("please report this; what was recorded is in {}", at.display())
             }
         };
         return Err(anyhow::Error::new(error).context(advice));
@@ -46,10 +52,13 @@ pub(super) fn finish(recorder: TraceRecorder, out: &Path, json: bool) -> anyhow:
 }
 
 #[expect(clippy::print_stdout, reason = "data goes to stdout")]
-fn print_json(status: &RecorderStatus, written: Option<&Summary>) -> anyhow::Result<()> {
+fn print_json(status: &RecorderStatus, written: Option<&Rolled>) -> anyhow::Result<()> {
     let summary = serde_json::json!({
         "trace": written.map(|written| &written.path),
         "complete": written.is_some(),
+        "segments": written.map(|written| written.segments),
+        "segments_deleted": written.map(|written| written.deleted),
+        "interruptions": status.interruptions,
         "bytes_on_disk": written.map_or(status.written_bytes, |written| written.bytes),
         "body_bytes": status.body_bytes,
         "exchanges": status.counters,
@@ -80,6 +89,42 @@ pub(super) async fn tell(feed: Feed) {
     }
 }
 
+/// Says when the recorder can't write, and when it can again.
+pub(super) async fn watch(feed: Feed) {
+    let mut trouble: Option<(String, Clock)> = None;
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        trouble = match (trouble, feed.trouble()) {
+            (None, Some(why)) => {
+                say(&format!(
+                    "degraded: {why}; traffic goes on, what fits into the queue waits for the disk"
+                ));
+                Some((why, Clock::start()))
+            }
+            (Some((_, since)), None) => {
+                let secs = since.now().as_secs_f64();
+                let loss = if feed.status().has_loss() {
+                    "what is missing is a gap"
+                } else {
+                    "nothing is missing"
+                };
+                say(&format!("recording again after {secs:.1} s; {loss}"));
+                None
+            }
+            (Some((before, since)), Some(why)) => {
+                if before != why {
+                    say(&format!("still degraded: {why}"));
+                }
+                Some((why, since))
+            }
+            (None, None) => None,
+        };
+    }
+}
+
+/// How often the recorder is asked how it is.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+
 /// Describes a recording in one line.
 fn describe(status: &RecorderStatus) -> String {
     let counters = &status.counters;
@@ -103,8 +148,8 @@ fn describe(status: &RecorderStatus) -> String {
             HumanBytes(status.lost_bytes),
         );
     }
-    if status.failed {
-        line += ", RECORDING HAS STOPPED";
+    if status.degraded {
+        line += ", NOTHING CAN BE WRITTEN";
     }
     line
 }

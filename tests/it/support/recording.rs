@@ -195,6 +195,12 @@ impl Log for Memory {
         Ok(())
     }
 
+    fn resume(&mut self, _now: Nanos) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn give_up(&mut self) {}
+
     fn strain(&mut self, _strain: Strain) {}
 
     fn counters(&self) -> Counters {
@@ -205,7 +211,7 @@ impl Log for Memory {
         0
     }
 
-    fn finish(self) -> Result<Vec<Event>, Infallible> {
+    fn finish(self, _now: Nanos) -> Result<Vec<Event>, Infallible> {
         Ok(self.events)
     }
 }

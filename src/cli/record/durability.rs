@@ -1,0 +1,123 @@
+//! What the disk is asked for, and what is kept on it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::duration;
+use crate::trace::{Keep, RollOptions, Site, SyncPolicy, WriterOptions};
+
+use super::args::bytes;
+
+/// What is asked of the disk
+#[derive(Debug, Args)]
+#[command(next_help_heading = "On disk")]
+pub(super) struct DurabilityArgs {
+    /// Begin the next segment after this many bytes; --out is then a folder. K, M and G are understood
+    #[arg(long, value_name = "BYTES", env = "REENACT_SEGMENT_SIZE", value_parser = size)]
+    segment_size: Option<u64>,
+    /// Begin the next segment after this long, such as 15m; --out is then a folder
+    #[arg(long, value_name = "TIME", env = "REENACT_SEGMENT_TIME", value_parser = duration)]
+    segment_time: Option<Duration>,
+    /// When the disk is waited for: never, when a segment is closed, or at each flush (ten times a second)
+    #[arg(long, value_enum, env = "REENACT_FSYNC", default_value = "segment")]
+    fsync: Fsync,
+    /// Delete the oldest closed segments beyond this size (such as 50G) or age (such as 7d); both may be given
+    #[arg(long, value_name = "SIZE|AGE", env = "REENACT_KEEP", value_delimiter = ',', value_parser = keep)]
+    keep: Vec<Keep>,
+    /// Bytes that must stay free on the disk: with fewer, nothing is written until there is room again
+    #[arg(long, value_name = "BYTES", env = "REENACT_MIN_FREE", default_value = "64M", value_parser = size)]
+    min_free: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Fsync {
+    /// What was flushed survives the process, not the machine
+    Never,
+    /// Closed segments survive the machine
+    Segment,
+    /// What is older than 200 ms survives the machine
+    Flush,
+}
+
+// === impl DurabilityArgs ===
+
+impl DurabilityArgs {
+    /// Returns where the trace goes: a file, or a folder when it is to have several segments.
+    pub(super) fn site(&self, out: &Path) -> Site {
+        let is_cut = self.segment_size.is_some() || self.segment_time.is_some();
+        let is_folder = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if is_cut || is_folder || !self.keep.is_empty() {
+            Site::Folder(out.to_owned())
+        } else {
+            Site::File(out.to_owned())
+        }
+    }
+
+    pub(super) fn options(&self, level: i32) -> RollOptions {
+        let sync = match self.fsync {
+            Fsync::Never => SyncPolicy::Never,
+            Fsync::Segment => SyncPolicy::Finish,
+            Fsync::Flush => SyncPolicy::Flush,
+        };
+        let keep = self.keep.iter().fold(Keep::default(), |sum, keep| Keep {
+            bytes: keep.bytes.or(sum.bytes),
+            age: keep.age.or(sum.age),
+        });
+        // What is to be deleted must be closed before.
+        let by_size = keep.bytes.map(|bytes| (bytes / 8).max(1 << 20));
+        let by_age = keep.age.map(|age| age / 8);
+        RollOptions {
+            writer: WriterOptions { level, sync, ..WriterOptions::default() },
+            segment_bytes: self.segment_size.or(by_size),
+            segment_time: self.segment_time.or(by_age),
+            keep,
+            min_free: self.min_free,
+        }
+    }
+}
+
+/// Reads a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    bytes(text).map(|bytes| bytes as u64)
+}
+
+/// Reads a size such as `50G`, or an age such as `7d`.
+fn keep(text: &str) -> Result<Keep, String> {
+    if let Some(days) = text.strip_suffix('d') {
+        let days: u32 = days.parse().map_err(|_| format!("`{text}` is no number of days"))?;
+        let age = Some(Duration::from_secs(u64::from(days) * 86_400));
+        return Ok(Keep { age, bytes: None });
+    }
+    if let Ok(age) = duration(text) {
+        return Ok(Keep { age: Some(age), bytes: None });
+    }
+    let bytes = size(text).map_err(|_| {
+        format!("`{text}` is neither a size, such as 50G, nor an age, such as 12h or 7d")
+    })?;
+    Ok(Keep { bytes: Some(bytes), age: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_a_size_or_an_age() {
+        let age = |secs| Keep { age: Some(Duration::from_secs(secs)), bytes: None };
+        let bytes = |bytes| Keep { bytes: Some(bytes), age: None };
+        for (text, expected) in [
+            ("7d", age(7 * 86_400)),
+            ("12h", age(43_200)),
+            ("90s", age(90)),
+            ("50G", bytes(50 << 30)),
+            ("4096", bytes(4096)),
+        ] {
+            assert_eq!(keep(text), Ok(expected), "{text}");
+        }
+        for text in ["", "d", "7w", "-1G", "1.5G"] {
+            assert!(keep(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which closed segments are kept, and how much room there is.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock::file_age;
+use crate::trace::roll::Keep;
+
+/// The closed segments, oldest first.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    keep: Keep,
+    closed: VecDeque<Closed>,
+    deleted: u32,
+}
+
+/// A segment that is not written any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed {
+    path: PathBuf,
+    bytes: u64,
+}
+
+// === impl Retention ===
+
+impl Retention {
+    pub(crate) fn new(keep: Keep) -> Self {
+        Self { keep, closed: VecDeque::new(), deleted: 0 }
+    }
+
+    /// Takes a segment into account, which is younger than all others.
+    pub(crate) fn add(&mut self, closed: Closed) {
+        self.closed.push_back(closed);
+    }
+
+    /// Returns how many were deleted.
+    pub(crate) fn deleted(&self) -> u32 {
+        self.deleted
+    }
+
+    /// Deletes what is not to be kept beside an open segment of `open` bytes.
+    pub(crate) fn sweep(&mut self, open: u64) {
+        while let Some(oldest) = self.closed.front() {
+            let held = open + self.closed.iter().map(|closed| closed.bytes).sum::<u64>();
+            let is_beyond = self.keep.bytes.is_some_and(|limit| held > limit);
+            // A file whose age can't be told is not there any more, or is young.
+            let age = file_age(&oldest.path).unwrap_or(Duration::ZERO);
+            let is_old = self.keep.age.is_some_and(|limit| age > limit);
+            if !(is_beyond || is_old) {
+                return;
+            }
+            self.delete_oldest();
+        }
+    }
+
+    /// Deletes the oldest to make room, if segments may be deleted at all; says whether there was one.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        if self.keep == Keep::default() || self.closed.is_empty() {
+            return false;
+        }
+        self.delete_oldest();
+        true
+    }
+
+    fn delete_oldest(&mut self) {
+        if let Some(oldest) = self.closed.pop_front() {
+            self.deleted += 1;
+            // One that somebody else has deleted or moved is as good as deleted.
+            let _gone = fs::remove_file(&oldest.path);
+        }
+    }
+}
+
+// === impl Closed ===
+
+impl Closed {
+    pub(crate) fn new(path: PathBuf, bytes: u64) -> Self {
+        Self { path, bytes }
+    }
+}
+
+/// Returns the bytes that are free on the file system of `folder`, to us.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,434 @@
+//! Writes a trace as a series of segments, for as long as it takes.
+//!
+//! A segment is closed when it is large or old enough, and the next goes on: each can be read alone, moved away and
+//! deleted. When the disk refuses, nothing is appended until it takes again what it refused ([`Roll::resume`]). A segment
+//! that it can't be had for (its file was removed, it can't be brought to the disk, it does not come back for
+//! [`GIVE_UP_AFTER`]) is given up, under its in-progress name: the next one begins with the events that it lacks, and a gap
+//! says which frames are lost.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock::Nanos;
+use crate::trace::index::Totals;
+use crate::trace::record::{Counters, DropReason, Event, FrameRef, Gap, Header};
+use crate::trace::retention::{Closed, Retention, free_bytes};
+use crate::trace::unwritten::{Frames, Legacy, Lost};
+use crate::trace::writer::{Pressure, Summary, WriteError, Writer, WriterOptions, open_path};
+
+/// Writes the segments of a trace.
+#[derive(Debug)]
+pub struct Roll {
+    site: Site,
+    header: Header,
+    options: RollOptions,
+    /// None while no segment can be made.
+    writer: Option<Writer>,
+    /// When the open segment was begun.
+    begun: Nanos,
+    /// Since when nothing could be written.
+    stalled: Option<Nanos>,
+    /// When the disk was last looked at.
+    looked: Nanos,
+    counters: Counters,
+    /// What the next segment begins with.
+    legacy: Legacy,
+    /// Frames of open exchanges that are lost: their ends are to say so.
+    lost: Lost,
+    lost_for_good: Frames,
+    retention: Retention,
+    done: Done,
+}
+
+/// Where the segments go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// A file of this name; should a second segment be needed, it is named after it: `a.trace`, `a-00001.trace`.
+    File(PathBuf),
+    /// This folder, which is made if it is not there: `00000.trace`, `00001.trace`.
+    Folder(PathBuf),
+}
+
+/// How a trace is cut into segments, and what is kept of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RollOptions {
+    /// How each segment is written.
+    pub writer: WriterOptions,
+    /// Bytes in the file after which the next begins.
+    pub segment_bytes: Option<u64>,
+    /// Time after which the next begins.
+    pub segment_time: Option<Duration>,
+    /// What is kept of closed segments.
+    pub keep: Keep,
+    /// Bytes that must stay free on the file system: with fewer nothing is written.
+    pub min_free: u64,
+}
+
+/// Which closed segments are kept; all without a limit. The oldest go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Bytes of segments, the open one included.
+    pub bytes: Option<u64>,
+    /// Time since they were closed.
+    pub age: Option<Duration>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rolled {
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// Segments that were written.
+    pub segments: u32,
+    /// Of these, deleted since.
+    pub deleted: u32,
+    /// Bytes of all that were written.
+    pub bytes: u64,
+    /// What they hold.
+    pub totals: Totals,
+    /// The counters at the end.
+    pub counters: Counters,
+}
+
+/// What became of the segments before.
+#[derive(Debug, Default)]
+struct Done {
+    segments: u32,
+    bytes: u64,
+    totals: Totals,
+}
+
+/// How long a disk may refuse before another segment is tried.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// How often the file system is asked how it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+// === impl Roll ===
+
+impl Roll {
+    /// Begins the first segment.
+    ///
+    /// # Errors
+    /// Its name is taken, or it can't be made.
+    pub fn create(site: Site, header: Header, options: RollOptions) -> Result<Self, WriteError> {
+        if let Site::Folder(folder) = &site {
+            make_folder(folder)?;
+        }
+        let path = site.segment(header.segment);
+        let writer = Writer::create(&path, header.clone(), options.writer)?;
+        let counters = options.writer.counters;
+        Ok(Self {
+            site,
+            header,
+            options,
+            writer: Some(writer),
+            begun: Nanos::ZERO,
+            stalled: None,
+            looked: Nanos::ZERO,
+            counters,
+            legacy: Legacy::default(),
+            lost: Lost::default(),
+            lost_for_good: Frames::default(),
+            retention: Retention::new(options.keep),
+            done: Done::default(),
+        })
+    }
+
+    /// Takes an event; it is on its way to the disk after the next [`Self::flush`].
+    ///
+    /// # Errors
+    /// The event is too large, then it alone is left out; or the segment can't go on.
+    pub fn append(&mut self, mut event: Event) -> Result<(), WriteError> {
+        self.lost.state(&mut event);
+        let Some(writer) = &mut self.writer else {
+            self.counters.count(&event);
+            self.legacy.events.push(event);
+            return Ok(());
+        };
+        let appended = writer.append(event);
+        self.counters = writer.counters();
+        self.unless_fatal(appended)
+    }
+
+    /// As [`Self::append`], for a frame.
+    ///
+    /// # Errors
+    /// The segment can't go on.
+    pub fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<(), WriteError> {
+        match &mut self.writer {
+            Some(writer) => {
+                let appended = writer.append_frame(frame);
+                self.unless_fatal(appended)
+            }
+            None => {
+                self.legacy.lost.push(frame);
+                self.lost.push(frame);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns whether a flush would do something although nothing was appended.
+    #[must_use]
+    pub fn is_due(&self, now: Nanos) -> bool {
+        now.since(self.looked) >= LOOK_EVERY
+    }
+
+    /// Hands everything to the file system, closes the segment if it is time, and deletes what is not to be kept.
+    ///
+    /// # Errors
+    /// Nothing can be written now: append nothing, and call [`Self::resume`] until it works.
+    pub fn flush(&mut self, now: Nanos) -> Result<(), WriteError> {
+        let flushed = self.try_flush(now);
+        match flushed {
+            Ok(()) => self.stalled = None,
+            Err(_) => self.stalled = self.stalled.or(Some(now)),
+        }
+        flushed
+    }
+
+    /// Tries to go on after an error, in the same segment or in another.
+    ///
+    /// # Errors
+    /// Nothing can be written yet.
+    pub fn resume(&mut self, now: Nanos) -> Result<(), WriteError> {
+        self.look(now, true)?;
+        if let Some(writer) = &mut self.writer {
+            let patient = self.stalled.is_none_or(|since| now.since(since) < GIVE_UP_AFTER);
+            // What a removed file would still take is better kept for the next.
+            let flushed = writer.is_linked().then(|| writer.flush(now));
+            match flushed {
+                Some(Ok(())) => {
+                    self.stalled = None;
+                    return Ok(());
+                }
+                Some(Err(error @ WriteError::Stalled { .. })) if patient => return Err(error),
+                _ => self.give_up(),
+            }
+        }
+        self.begin(now)?;
+        self.stalled = None;
+        self.flush(now)
+    }
+
+    /// Gives the open segment up: after a defect nothing may rely on its state.
+    pub fn give_up(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        self.done.segments += 1;
+        self.done.bytes += writer.written_bytes();
+        self.retention.add(Closed::new(open_path(writer.path()), writer.written_bytes()));
+        let mut legacy = writer.give_up();
+        self.lost.extend(legacy.lost.clone());
+        self.counters = legacy.counters;
+        for event in &mut legacy.events {
+            self.lost.state(event);
+            self.counters.count(event);
+        }
+        self.legacy = legacy;
+    }
+
+    /// Tells how far the writer is behind: it compresses less from the next zstd frame on.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        if let Some(writer) = &mut self.writer {
+            writer.set_pressure(pressure);
+        }
+    }
+
+    /// Returns the counters as they would be written now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Returns the bytes on disk, of all segments so far.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.done.bytes + self.writer.as_ref().map_or(0, Writer::written_bytes)
+    }
+
+    /// Returns the frames that the disk has not got and will not get.
+    #[must_use]
+    pub fn lost(&self) -> Frames {
+        self.lost_for_good
+    }
+
+    /// Returns the segments so far, the open one included.
+    #[must_use]
+    pub fn segments(&self) -> u32 {
+        self.done.segments + u32::from(self.writer.is_some())
+    }
+
+    /// Closes the last segment.
+    ///
+    /// # Errors
+    /// Not all could be written; what is there stays under its in-progress name.
+    pub fn finish(mut self, now: Nanos) -> Result<Rolled, WriteError> {
+        if self.stalled.is_some() || self.writer.is_none() {
+            self.resume(now)?;
+        }
+        if let Some(writer) = self.writer.take() {
+            let written = writer.finish()?;
+            self.close(&written);
+        }
+        Ok(Rolled {
+            path: self.site.path().to_owned(),
+            segments: self.done.segments,
+            deleted: self.retention.deleted(),
+            bytes: self.done.bytes,
+            totals: self.done.totals,
+            counters: self.counters,
+        })
+    }
+
+    /// Gives the segment up when it can't take more.
+    fn unless_fatal(&mut self, appended: Result<(), WriteError>) -> Result<(), WriteError> {
+        if !matches!(appended, Ok(()) | Err(WriteError::TooLarge { .. })) {
+            self.give_up();
+        }
+        appended
+    }
+
+    fn try_flush(&mut self, now: Nanos) -> Result<(), WriteError> {
+        self.look(now, false)?;
+        let Some(writer) = &mut self.writer else { return self.begin(now) };
+        writer.flush(now)?;
+        let large = self.options.segment_bytes.is_some_and(|max| writer.written_bytes() >= max);
+        let old = self.options.segment_time.is_some_and(|max| now.since(self.begun) >= max);
+        if large || old {
+            // Everything is in the file then, and an error below costs nothing but the index.
+            writer.flush(Nanos(u64::MAX))?;
+            if let Some(writer) = self.writer.take() {
+                let (path, bytes) = (open_path(writer.path()), writer.written_bytes());
+                match writer.finish() {
+                    Ok(written) => self.close(&written),
+                    Err(_unfinished) => self.retention.add(Closed::new(path, bytes)),
+                }
+            }
+            self.begin(now)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the file system now and then: whether the segment is still there, and whether there is room.
+    fn look(&mut self, now: Nanos, is_due: bool) -> Result<(), WriteError> {
+        if !is_due && now.since(self.looked) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked = now;
+        let open = self.writer.as_ref().map_or(0, Writer::written_bytes);
+        self.retention.sweep(open);
+        let folder = self.site.folder();
+        while let Ok(free) = free_bytes(folder)
+            && free < self.options.min_free
+        {
+            if self.retention.drop_oldest() {
+                continue;
+            }
+            let floor = self.options.min_free;
+            return Err(WriteError::LowSpace { path: folder.to_owned(), free, floor });
+        }
+        match &self.writer {
+            Some(writer) if !is_due && !writer.is_linked() => {
+                let path = open_path(writer.path());
+                let source = io::Error::new(io::ErrorKind::NotFound, "the file was removed");
+                Err(WriteError::Io { path, offset: writer.written_bytes(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the next segment with what the one before has left.
+    fn begin(&mut self, now: Nanos) -> Result<(), WriteError> {
+        make_folder(self.site.folder())?;
+        let mut segment = self.header.segment + 1;
+        while self.site.is_taken(segment) {
+            segment += 1;
+        }
+        let path = self.site.segment(segment);
+        let header = Header { segment, ..self.header.clone() };
+        let is_legacy = !self.legacy.events.is_empty() || !self.legacy.lost.is_empty();
+        let counters = if is_legacy { self.legacy.counters } else { self.counters };
+        let options = WriterOptions { counters, ..self.options.writer };
+        let mut writer = Writer::create(&path, header, options)?;
+        self.header.segment = segment;
+        self.begun = now;
+        let Legacy { events, lost, .. } = std::mem::take(&mut self.legacy);
+        for event in events {
+            writer.append(event)?;
+        }
+        let frames = lost.sum();
+        self.lost_for_good.add(frames);
+        if frames.count > 0 {
+            writer.append(Event::Gap(Gap {
+                from: self.stalled.unwrap_or(now),
+                until: now,
+                reason: DropReason::WriteFailed,
+                exchanges: 0,
+                frames: frames.count,
+                bytes: frames.bytes,
+            }))?;
+        }
+        self.counters = writer.counters();
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn close(&mut self, written: &Summary) {
+        self.done.segments += 1;
+        self.done.bytes += written.bytes;
+        self.done.totals.add(&written.totals);
+        self.retention.add(Closed::new(written.path.clone(), written.bytes));
+    }
+}
+
+// === impl Site ===
+
+impl Site {
+    /// Returns the file or folder that is the trace.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Folder(path) => path,
+        }
+    }
+
+    /// Returns the name of a segment.
+    #[must_use]
+    pub fn segment(&self, number: u32) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(format!("{number:05}.trace")),
+            Self::File(path) if number == 0 => path.clone(),
+            Self::File(path) => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                path.with_file_name(format!("{stem}-{number:05}.trace"))
+            }
+        }
+    }
+
+    fn is_taken(&self, number: u32) -> bool {
+        let path = self.segment(number);
+        path.exists() || open_path(&path).exists()
+    }
+
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder,
+            Self::File(path) => path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or_else(|| Path::new(".")),
+        }
+    }
+}
+
+/// Makes a folder that nobody else can look into, if there is none.
+fn make_folder(folder: &Path) -> Result<(), WriteError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| WriteError::Io { path: folder.to_owned(), offset: 0, source })
+}
