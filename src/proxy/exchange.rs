@@ -117,6 +117,16 @@ impl Ledger {
         &self.redactor
     }
 
+    /// Returns whether it should be in the trace, and is not: there was no room, or nothing can be written at present.
+    #[must_use]
+    pub fn misses_the_trace(&self) -> bool {
+        match self.admission {
+            Admission::Admitted => !self.common.feed.is_writing(),
+            Admission::Lost => true,
+            Admission::Paused => false,
+        }
+    }
+
     /// Returns what the client is to tell of its connection.
     #[must_use]
     pub fn boarding(&self) -> Boarding {

@@ -209,6 +209,9 @@ impl Connection {
     async fn exchange(&self, admitted: Admitted) -> Response<ProxyBody> {
         let Admitted { ledger, parts, body, route, upgrade } = admitted;
         let version = parts.version;
+        if self.proxy.options.fail_closed && ledger.misses_the_trace() {
+            return self.refuse(&ledger, version, Refusal::unrecorded());
+        }
         let Some(route) = route else {
             return self.refuse(&ledger, version, Refusal::no_upstream());
         };

@@ -11,6 +11,8 @@ pub struct ProxyOptions {
     pub host: HostPolicy,
     /// What to append to `Via`; nothing keeps messages as they are.
     pub via: Option<HeaderValue>,
+    /// Refuse what can't be recorded now, rather than pass it on unrecorded.
+    pub fail_closed: bool,
 }
 
 /// Which `Host` (or `:authority`) the upstream sees.

@@ -207,6 +207,12 @@ impl Feed {
         (id, Admission::Lost)
     }
 
+    /// Returns whether what is pushed is written, rather than kept for later.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) == RUNNING
+    }
+
     /// Returns why nothing is written at present, if so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {

@@ -64,6 +64,17 @@ impl Refusal {
         Self { status: StatusCode::NOT_FOUND, code: "no-upstream", fault }
     }
 
+    /// The operator wants no traffic that is not recorded.
+    pub(super) fn unrecorded() -> Self {
+        let fault = Fault {
+            side: FaultSide::Local,
+            kind: FaultKind::Other,
+            text: "this request can't be recorded now, and the proxy passes on nothing else"
+                .to_owned(),
+        };
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "unrecorded", fault }
+    }
+
     pub(super) fn connect_method() -> Self {
         let fault = Fault {
             side: FaultSide::Client,

@@ -182,8 +182,11 @@ fn host_and_via_are_what_they_are_set_to() {
         peer.rest();
     });
     let mut setup = Setup::new(&[upstream.url()]);
-    setup.proxy =
-        ProxyOptions { host: HostPolicy::Upstream, via: Some("1.1 reenact".parse().unwrap()) };
+    setup.proxy = ProxyOptions {
+        host: HostPolicy::Upstream,
+        via: Some("1.1 reenact".parse().unwrap()),
+        ..ProxyOptions::default()
+    };
     let recording = setup.start();
     let mut peer = recording.connect();
     peer.send("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n");

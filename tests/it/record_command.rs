@@ -184,6 +184,28 @@ fn a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read() {
     assert_eq!(kept[0].response_body().len(), NOISE);
 }
 
+#[test]
+fn who_wants_no_unrecorded_traffic_gets_503_until_the_disk_has_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("a.trace");
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    // No disk has so much room.
+    let args = ["--fail-closed", "--min-free", "1000000G"];
+    let process = Process::start(&upstream.url(), &out, &args);
+    process.says("degraded:");
+    let mut peer = process.connect();
+    peer.send(GET);
+    let head = peer.head();
+    assert!(
+        head.starts_with("HTTP/1.1 503") && head.contains("x-reenact-error: unrecorded"),
+        "{head}"
+    );
+    process.signal("-TERM");
+    let (status, _, words) = process.wait();
+    assert_eq!(status, Some(1), "{words}");
+    assert!(words.contains("bytes free, fewer than"), "{words}");
+}
+
 /// Invariant 1, with recovery: room that is made while it records is used, and nothing that fits into the queue is lost.
 #[test]
 fn a_disk_that_gets_room_again_is_recorded_to_again_and_nothing_is_missing() {

@@ -161,7 +161,7 @@ impl ForwardArgs {
             ),
             None => None,
         };
-        Ok(ProxyOptions { host, via })
+        Ok(ProxyOptions { host, via, ..ProxyOptions::default() })
     }
 }
 

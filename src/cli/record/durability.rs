@@ -29,6 +29,9 @@ pub(super) struct DurabilityArgs {
     /// Bytes that must stay free on the disk: with fewer, nothing is written until there is room again
     #[arg(long, value_name = "BYTES", env = "REENACT_MIN_FREE", default_value = "64M", value_parser = size)]
     min_free: u64,
+    /// Answer 503 to what can't be recorded, rather than pass it on unrecorded
+    #[arg(long, env = "REENACT_FAIL_CLOSED")]
+    pub(super) fail_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -20,7 +20,7 @@ use crate::http::server::{self, ServerOptions};
 use crate::http::tls;
 use crate::http::workers::Workers;
 use crate::http::{Client, ClientOptions, Protocol, Scheme};
-use crate::proxy::{About, Admin, Phase, Proxy, Recorder, Route, Routes, lane};
+use crate::proxy::{About, Admin, Phase, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
 use crate::trace::Roll;
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
@@ -60,7 +60,8 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     };
     let (recorder, feed) = Recorder::start(writer, args.keep.queue_bytes, clock)
         .context("the recorder's thread can't be started")?;
-    let options = args.forward.proxy_options()?;
+    let fail_closed = args.durability.fail_closed;
+    let options = ProxyOptions { fail_closed, ..args.forward.proxy_options()? };
     let about = About {
         listen: url.clone(),
         upstreams: upstreams(&args),
