@@ -14,6 +14,7 @@ pub mod client;
 mod connect;
 pub mod error;
 mod form;
+mod handover;
 pub mod options;
 pub mod origin;
 pub mod outlet;

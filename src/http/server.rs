@@ -1,8 +1,9 @@
 //! Accepts connections and serves them: HTTP/1.1 and HTTP/2, plain and TLS, until told to stop.
 //!
 //! Over TLS, ALPN chooses the version; on a plain connection the first bytes do (HTTP/2 with prior knowledge begins with
-//! a preface that is no HTTP/1.1 request). On shutdown nothing more is accepted, idle connections are closed, the others
-//! finish what they carry, and what is not done by the deadline is dropped.
+//! a preface that is no HTTP/1.1 request). On shutdown nothing more is accepted, idle connections are closed (after
+//! [`ServerOptions::linger`], if they bring no more), the others finish what they carry, and what is not done by the
+//! deadline is dropped.
 //!
 //! Messages are left alone: no `Date` is added, the case of header names is kept, interim responses can be passed on
 //! over HTTP/1.1 ([`Outlet`]).
@@ -27,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::http::handover::{self, Farewell, Parting};
 use crate::http::outlet::{Outlet, OutletIo};
 use crate::http::stream::Stream;
 use crate::http::workers::{self, Around, Seat, Surrounded, SurroundingExecutor, Workers};
@@ -42,6 +44,9 @@ pub struct ServerOptions {
     pub handshake_timeout: Duration,
     /// Keep the case of HTTP/1.1 request header names, for a client that writes them out again.
     pub preserve_header_case: bool,
+    /// How long a connection without a request may still bring one after the server was told to stop: it is answered with
+    /// `Connection: close`. HTTP/2 needs no such time.
+    pub linger: Duration,
     /// Threads to serve connections on; the runtime that accepts them without.
     pub workers: Option<Arc<Workers>>,
 }
@@ -164,7 +169,11 @@ where
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
+    handover::leave(listener, |socket, peer| {
+        let seat = workers.as_ref().and_then(|workers| workers.seat());
+        server.serve(&mut connections, seat, socket, peer, stopped.clone());
+    })
+    .await;
     drop(stopped);
     // Nobody listens any more when no connection is left.
     let _nobody = stop.send(());
@@ -269,14 +278,10 @@ impl<M> Server<M> {
     async fn shake_hands(
         &self,
         socket: TcpStream,
-        mut stopped: watch::Receiver<()>,
+        stopped: watch::Receiver<()>,
     ) -> Option<(Stream, bool)> {
         let Some(tls) = &self.options.tls else {
-            let sniffed = tokio::time::timeout(self.options.header_read_timeout, sniff_h2(&socket));
-            let is_h2 = tokio::select! {
-                sniffed = sniffed => sniffed.ok()?.ok()?,
-                _ = stopped.changed() => return None,
-            };
+            let is_h2 = self.sniff(&socket, stopped).await?;
             return Some((Stream::plain(socket), is_h2));
         };
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
@@ -287,6 +292,17 @@ impl<M> Server<M> {
         let stream = Stream::tls_server(stream);
         let is_h2 = stream.alpn_is_h2();
         Some((stream, is_h2))
+    }
+
+    /// Finds out whether a client on a plain connection speaks HTTP/2; none when it says nothing in time.
+    async fn sniff(&self, socket: &TcpStream, mut stopped: watch::Receiver<()>) -> Option<bool> {
+        let sniffed = tokio::time::timeout(self.options.header_read_timeout, sniff_h2(socket));
+        let mut sniffed = pin!(sniffed);
+        let sniffed = tokio::select! {
+            sniffed = &mut sniffed => sniffed,
+            _ = stopped.changed() => tokio::time::timeout(self.options.linger, sniffed).await.ok()?,
+        };
+        sniffed.ok()?.ok()
     }
 
     async fn serve_h1<S, B>(
@@ -300,6 +316,8 @@ impl<M> Server<M> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let farewell = Farewell::default();
+        let service = Parting { inner: service, farewell: farewell.clone() };
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -312,9 +330,15 @@ impl<M> Server<M> {
                 .with_upgrades()
         );
         tokio::select! {
+            // First: what has arrived is read before the end is told.
+            biased;
             _ended = connection.as_mut() => return,
-            _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+            _ = stopped.changed() => farewell.say(),
         }
+        if tokio::time::timeout(self.options.linger, connection.as_mut()).await.is_ok() {
+            return;
+        }
+        connection.as_mut().graceful_shutdown();
         let _ended = connection.await;
     }
 }
@@ -371,6 +395,7 @@ impl Default for ServerOptions {
             header_read_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
             preserve_header_case: false,
+            linger: Duration::ZERO,
             workers: None,
         }
     }

@@ -11,6 +11,7 @@ mod proxy_identity;
 mod proxy_protocol;
 mod record_admin;
 mod record_command;
+mod record_handover;
 mod replay_calls;
 mod replay_command;
 mod replay_support;

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::cli::UsageError;
 use crate::cli::record::admin::AdminArgs;
+use crate::cli::record::listen::ListenArgs;
 use crate::cli::telemetry::TelemetryArgs;
 use crate::http::tls::{Pin, Trust};
 use crate::proxy::{HostPolicy, ProxyOptions, Route};
@@ -21,9 +22,8 @@ use super::durability::DurabilityArgs;
 /// is under way may finish (--drain), a second signal ends at once. Exit status 3 when something could not be recorded.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RecordArgs {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", env = "REENACT_LISTEN", default_value = "127.0.0.1:8080")]
-    pub(super) listen: String,
+    #[command(flatten)]
+    pub(super) listen: ListenArgs,
     /// Where requests go: URL for all paths, /PREFIX=URL for those below a prefix; several of one prefix take turns
     #[arg(
         long,
@@ -39,9 +39,6 @@ pub(in crate::cli) struct RecordArgs {
     /// How long to record, such as 30s or 5m; until Ctrl-C without it
     #[arg(long, value_name = "TIME", env = "REENACT_DURATION", value_parser = crate::cli::duration)]
     pub(super) duration: Option<Duration>,
-    /// How long exchanges under way may take to finish at the end
-    #[arg(long, value_name = "TIME", env = "REENACT_DRAIN", default_value = "30s", value_parser = crate::cli::duration)]
-    pub(super) drain: Duration,
     /// Threads that serve connections; one for each CPU without it
     #[arg(long, value_name = "N", env = "REENACT_WORKERS", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) workers: Option<u16>,

@@ -1,7 +1,6 @@
 //! `reenact record`: arguments, the recording's start and end, and what it says meanwhile.
 
 use std::fs;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +10,7 @@ use anyhow::Context as _;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -25,17 +24,19 @@ use crate::trace::Roll;
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
 
+use super::Outcome;
 use super::sample::Sampling;
-use super::{Outcome, UsageError};
 use words::{finish, say, tell, watch};
 
 mod admin;
 mod args;
 mod durability;
+mod listen;
 mod words;
 
 pub(super) use args::RecordArgs;
 use args::{KeepArgs, SecureArgs};
+use listen::LINGER;
 
 pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let clock = Clock::start();
@@ -45,12 +46,11 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let workers = workers(args.workers)?;
     // Accepts, and says how it goes; the workers serve.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let listener = listen(&runtime, &args.listen)?;
+    let entered = runtime.enter();
+    let listener = args.listen.listen()?;
+    let side = args.admin.listen(|address| args.listen.bind(address))?;
+    drop(entered);
     let bound = listener.local_addr().context("the address bound can't be read")?;
-    let side = {
-        let _entered = runtime.enter();
-        args.admin.listen(server::bind)?
-    };
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
     let writer = create(&args, &redactor, &url, clock)?;
@@ -72,6 +72,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let server_options = ServerOptions {
         tls: server_tls,
         preserve_header_case: true,
+        linger: LINGER,
         workers: Some(Arc::clone(&workers)),
         ..ServerOptions::default()
     };
@@ -84,7 +85,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         let told = tokio::spawn(tell(feed.clone()));
         let watched = tokio::spawn(watch(feed));
         let signals = signals(args.duration)?;
-        serve(listener, server_options, &proxy, signals, args.drain, &admin).await;
+        serve(listener, server_options, &proxy, signals, args.listen.drain, &admin).await;
         told.abort();
         if let Some(answered) = answered {
             answered.abort();
@@ -161,17 +162,6 @@ fn workers(count: Option<u16>) -> anyhow::Result<Arc<Workers>> {
     let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
     let count = count.map_or_else(cpus, usize::from);
     Ok(Arc::new(Workers::start(count, lane::collect).context("no threads can be started")?))
-}
-
-fn listen(runtime: &Runtime, address: &str) -> anyhow::Result<TcpListener> {
-    let resolved: SocketAddr =
-        address.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
-            UsageError(format!(
-                "`{address}` is no address to listen on; write it like 127.0.0.1:8080"
-            ))
-        })?;
-    let _entered = runtime.enter();
-    server::bind(resolved).with_context(|| format!("can't listen on {address}"))
 }
 
 fn server_tls(args: &SecureArgs) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
