@@ -34,6 +34,8 @@ pub struct About {
     pub upstreams: Vec<String>,
     /// The trace that is written.
     pub trace: String,
+    /// Whether what can't be recorded is refused ([`ProxyOptions::fail_closed`](crate::proxy::ProxyOptions)).
+    pub fail_closed: bool,
 }
 
 /// Where the process is in its life.
@@ -49,6 +51,7 @@ pub enum Phase {
 
 /// A browser says with it where a request comes from; no page may command a recorder.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str =
     "GET /livez, /readyz, /status, /metrics; POST /recording/stop, /recording/start\n";
 
@@ -99,16 +102,17 @@ impl Admin {
         }
     }
 
-    /// Traffic can be sent here whatever became of the recorder.
+    /// Traffic can be sent here whatever became of the recorder, unless what can't be recorded is refused.
     fn readiness(&self) -> SideResponse {
         let phase = self.phase();
-        let status = match phase {
-            Phase::Ready => StatusCode::OK,
-            Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let mut response = text(status, "");
-        *response.body_mut() = Full::from(format!("{}\n", phase.as_str()));
-        response
+        match phase {
+            Phase::Starting | Phase::Draining => {}
+            Phase::Ready if self.about.fail_closed && !self.common.feed.is_writing() => {
+                return text(StatusCode::SERVICE_UNAVAILABLE, "recording is degraded\n");
+            }
+            Phase::Ready => return text(StatusCode::OK, "ready\n"),
+        }
+        respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", phase.as_str()))
     }
 
     fn metrics(&self) -> SideResponse {
@@ -123,7 +127,7 @@ impl Admin {
 
     fn status(&self) -> Value {
         let (totals, status) = self.numbers();
-        let About { listen, upstreams, trace } = &self.about;
+        let About { listen, upstreams, trace, fail_closed } = &self.about;
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -134,6 +138,9 @@ impl Admin {
             "exchanges": exchanges(&totals),
             "recording": {
                 "state": status.state().as_str(),
+                "trouble": self.common.feed.trouble(),
+                "interruptions": status.interruptions,
+                "fail_closed": fail_closed,
                 "trace": trace,
                 "exchanges": status.counters,
                 "bytes_on_disk": status.written_bytes,
@@ -184,7 +191,7 @@ fn named(names: &[&str], counts: &[u64]) -> Value {
 }
 
 fn text(status: StatusCode, text: &'static str) -> SideResponse {
-    respond(status, "text/plain; charset=utf-8", text)
+    respond(status, TEXT, text)
 }
 
 fn json(value: &Value) -> SideResponse {

@@ -90,6 +90,9 @@ impl Page {
         );
         let help = "Most bytes that have waited to be written";
         self.single("reenact_queue_high_water_bytes", "gauge", help, status.high_water_bytes);
+        let help = "Times that the recorder could not write and left off for a while";
+        let interruptions = status.interruptions;
+        self.single("reenact_recording_interruptions_total", "counter", help, interruptions);
         let help = "Bytes of the trace on disk";
         self.single("reenact_trace_bytes", "gauge", help, status.written_bytes);
         let counters = &status.counters;

@@ -321,3 +321,30 @@ fn a_tcp_address_must_be_loopback_or_public_on_purpose() {
     process.signal("-TERM");
     process.wait();
 }
+
+/// A disk that refuses is a state and a number, and no reason to send traffic elsewhere: unless what can't be recorded
+/// is refused.
+#[test]
+fn readiness_does_not_hang_on_the_disk_but_with_fail_closed() {
+    for (more, ready) in
+        [(&["--min-free=99999999G"][..], 200), (&["--min-free=99999999G", "--fail-closed"], 503)]
+    {
+        let upstream = Upstream::answering(OK);
+        let scratch = Scratch::new();
+        let process = scratch.start(&upstream.url(), more);
+        exchange(&mut process.connect());
+        scratch.await_metric("reenact_recording{state=\"degraded\"}", 1.0);
+        assert!(scratch.metric("reenact_recording_interruptions_total") >= 1.0);
+        let (status, _, body) = ask(&scratch.socket, "GET /readyz");
+        assert_eq!(status, ready, "{body}");
+        assert_eq!(ask(&scratch.socket, "GET /livez").0, 200);
+        let recording = &scratch.status()["recording"];
+        assert_eq!(recording["state"], "degraded");
+        assert!(
+            recording["trouble"].as_str().is_some_and(|why| why.contains("free")),
+            "{recording}"
+        );
+        process.signal("-TERM");
+        process.wait();
+    }
+}

@@ -66,6 +66,7 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         listen: url.clone(),
         upstreams: upstreams(&args),
         trace: args.out.display().to_string(),
+        fail_closed,
     };
     let proxy = Proxy::new(Routes::new(args.upstream), clients, options, redactor, feed.clone());
     let admin = Arc::new(Admin::new(Arc::clone(proxy.common()), about));
