@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, Parser, Subcommand};
 
 /// How a verb that did not fail came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +64,12 @@ enum Verb {
 /// Runs the command line `args`, the program's name first, and returns the exit status.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let parsed = match config::expand(args) {
+    let parsed = match config::expand(args.clone()) {
         Ok(args) => Args::parse_from(args),
         Err(error) => return failed(&error),
     };
     let outcome = match parsed.verb {
-        Verb::Record(args) => record::run(*args),
+        Verb::Record(parsed) => record::run(*parsed, &|| reread(&args)),
         Verb::Replay(args) => replay::run(*args),
         Verb::Report(args) => report::run(&args),
         Verb::Trace(args) => trace::run(args),
@@ -82,6 +82,21 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Ok(Outcome::Loss) => ExitCode::from(3),
         Err(error) => failed(&error),
     }
+}
+
+/// Reads the command line and the configuration file once more, for a verb that takes changes while it runs.
+///
+/// # Errors
+/// The file can't be read any more, or holds what no flag takes.
+fn reread(args: &[OsString]) -> anyhow::Result<ArgMatches> {
+    let args = config::expand(args.to_vec())?;
+    let matches = Args::command().try_get_matches_from(args).map_err(|error| {
+        // The first line says what is wrong, the others how to call it.
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        UsageError(line.trim_start_matches("error: ").to_owned())
+    })?;
+    Ok(matches)
 }
 
 /// Prints `error` with its causes on one line and returns its exit status. A reader of stdout that left is no error.

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -92,23 +95,31 @@ pub enum TlsError {
 )]
 pub struct PinError(String);
 
+/// A listener's certificate chain and key, which can be changed while it serves: handshakes from then on see the new ones,
+/// connections that are open stay as they are.
+#[derive(Debug)]
+pub struct Identity {
+    current: ArcSwap<CertifiedKey>,
+}
+
 /// Reads a listener's certificate chain and key, both PEM. ALPN offers `h2` and `http/1.1`.
 ///
 /// # Errors
 /// See [`TlsError`].
 pub fn server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = read_certificates(cert)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
-        what: "a private key",
-        path: key.to_owned(),
-        source,
-    })?;
+    serve_as(Arc::new(Identity::read(cert, key)?))
+}
+
+/// Makes a listener's settings, with an identity that may change. ALPN offers `h2` and `http/1.1`.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn serve_as(identity: Arc<Identity>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|source| TlsError::Unfit { cert: cert.to_owned(), key: key.to_owned(), source })?;
+        .with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -180,6 +191,40 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
 struct PinVerifier {
     pin: Pin,
     provider: Arc<CryptoProvider>,
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Reads a certificate chain and its key, both PEM.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = read_certificates(cert)?;
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+            what: "a private key",
+            path: key.to_owned(),
+            source,
+        })?;
+        let certified = CertifiedKey::from_der(chain, private, &provider()).map_err(|source| {
+            TlsError::Unfit { cert: cert.to_owned(), key: key.to_owned(), source }
+        })?;
+        Ok(Self { current: ArcSwap::from_pointee(certified) })
+    }
+
+    /// Becomes another; true when its certificates differ from those before.
+    pub fn become_other(&self, other: Self) -> bool {
+        let new = other.current.into_inner();
+        let old = self.current.swap(Arc::clone(&new));
+        old.cert != new.cert
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
 }
 
 // === impl Pin ===

@@ -89,6 +89,15 @@ impl Redactor {
         Self { key, headers, parameters }
     }
 
+    /// Makes one that replaces more, with the same key: equal values stay equal.
+    #[must_use]
+    pub fn with_more(&self, headers: Vec<HeaderName>, parameters: Vec<String>) -> Self {
+        let mut more = self.clone();
+        more.headers.extend(headers);
+        more.parameters.extend(parameters);
+        more
+    }
+
     /// Returns the names of all fields and parameters whose values are replaced, as a trace's header lists them.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

@@ -12,6 +12,7 @@ mod proxy_protocol;
 mod record_admin;
 mod record_command;
 mod record_handover;
+mod record_reload;
 mod replay_calls;
 mod replay_command;
 mod replay_support;

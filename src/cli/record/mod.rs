@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::ArgMatches;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::http::server::{self, ServerOptions};
-use crate::http::tls;
+use crate::http::tls::{self, Identity};
 use crate::http::workers::Workers;
 use crate::http::{Client, ClientOptions, Protocol, Scheme};
 use crate::proxy::{About, Admin, Phase, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
@@ -32,15 +33,22 @@ mod admin;
 mod args;
 mod durability;
 mod listen;
+mod reload;
 mod words;
 
 pub(super) use args::RecordArgs;
 use args::{KeepArgs, SecureArgs};
 use listen::LINGER;
+use reload::Reload;
 
-pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
+/// Records. `reread` reads the command line and the configuration file once more.
+pub(super) fn run(
+    args: RecordArgs,
+    reread: &dyn Fn() -> anyhow::Result<ArgMatches>,
+) -> anyhow::Result<Outcome> {
     let clock = Clock::start();
-    let server_tls = server_tls(&args.secure)?;
+    let identity = identity(&args.secure)?;
+    let server_tls = identity.clone().map(tls::serve_as).transpose()?;
     let clients = clients(&args, clock)?;
     let redactor = redactor(&args.keep)?;
     let workers = workers(args.workers)?;
@@ -49,7 +57,6 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
     let entered = runtime.enter();
     let listener = args.listen.listen()?;
     let side = args.admin.listen(|address| args.listen.bind(address))?;
-    drop(entered);
     let bound = listener.local_addr().context("the address bound can't be read")?;
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
@@ -68,7 +75,10 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         trace: args.out.display().to_string(),
         fail_closed,
     };
-    let proxy = Proxy::new(Routes::new(args.upstream), clients, options, redactor, feed.clone());
+    let proxy =
+        Proxy::new(Routes::new(args.upstream), clients, options, redactor.clone(), feed.clone());
+    let reload = Reload::new(reread, identity, Arc::clone(proxy.common()), redactor)?;
+    drop(entered);
     let admin = Arc::new(Admin::new(Arc::clone(proxy.common()), about));
     let server_options = ServerOptions {
         tls: server_tls,
@@ -86,7 +96,11 @@ pub(super) fn run(args: RecordArgs) -> anyhow::Result<Outcome> {
         let told = tokio::spawn(tell(feed.clone()));
         let watched = tokio::spawn(watch(feed));
         let signals = signals(args.duration)?;
-        serve(listener, server_options, &proxy, signals, args.listen.drain, &admin).await;
+        let served = serve(listener, server_options, &proxy, signals, args.listen.drain, &admin);
+        tokio::select! {
+            () = served => {}
+            () = reload.at_hangup() => {}
+        }
         told.abort();
         if let Some(answered) = answered {
             answered.abort();
@@ -165,9 +179,9 @@ fn workers(count: Option<u16>) -> anyhow::Result<Arc<Workers>> {
     Ok(Arc::new(Workers::start(count, lane::collect).context("no threads can be started")?))
 }
 
-fn server_tls(args: &SecureArgs) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+fn identity(args: &SecureArgs) -> anyhow::Result<Option<Arc<Identity>>> {
     match (&args.tls_cert, &args.tls_key) {
-        (Some(cert), Some(key)) => Ok(Some(tls::server_config(cert, key)?)),
+        (Some(cert), Some(key)) => Ok(Some(Arc::new(Identity::read(cert, key)?))),
         _ => Ok(None),
     }
 }
