@@ -252,7 +252,7 @@ impl Client {
 
     async fn open(&self) -> Result<(Ready, Opening), SendError> {
         let Inner { origin, options, clock, connections, .. } = &*self.inner;
-        let opened = open(origin, options.tls.as_ref(), options.connect_timeout, *clock).await?;
+        let opened = open(origin, options, *clock).await?;
         let id = connections.fetch_add(1, Ordering::Relaxed) + 1;
         let Opened { stream, connect, tls } = opened;
         let cost = Opening { connect_ns: nanos(connect), tls_ns: nanos(tls) };
@@ -262,9 +262,9 @@ impl Client {
             Protocol::Http2 => true,
         };
         let ready = if is_h2 {
-            Ready::Http2(shake_h2(stream, id).await?)
+            Ready::Http2(shake_h2(stream, id, options).await?)
         } else {
-            Ready::Http1(Box::new(shake_h1(stream, id, options.preserve_header_case).await?))
+            Ready::Http1(Box::new(shake_h1(stream, id, options).await?))
         };
         Ok((ready, cost))
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::http::error::{SendError, classify, describe};
+use crate::http::options::ClientOptions;
 use crate::http::origin::{Origin, Scheme};
 use crate::http::stream::Stream;
 use crate::trace::record::FaultKind;
@@ -22,35 +24,51 @@ pub(super) struct Opened {
     pub(super) tls: Duration,
 }
 
-/// Opens a connection to `origin`.
+/// How many connections there may be at once. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Semaphore>);
+
+/// Opens a connection to `origin`. Its name is resolved anew each time, and each of its addresses is tried in turn.
 pub(super) async fn open(
     origin: &Origin,
-    tls: Option<&Arc<rustls::ClientConfig>>,
-    timeout: Duration,
+    options: &ClientOptions,
     clock: Clock,
 ) -> Result<Opened, SendError> {
-    match tokio::time::timeout(timeout, open_untimed(origin, tls, clock)).await {
+    let timeout = options.connect_timeout;
+    let opening = async {
+        let place = match &options.budget {
+            Some(budget) => Arc::clone(&budget.0).acquire_owned().await.ok(),
+            None => None,
+        };
+        let mut opened = open_untimed(origin, options, clock).await?;
+        opened.stream.hold(place);
+        Ok(opened)
+    };
+    match tokio::time::timeout(timeout, opening).await {
         Ok(opened) => opened,
-        Err(_elapsed) => Err(SendError::unsent(
-            FaultKind::Timeout,
-            format!("no connection to {origin} within {} ms", timeout.as_millis()),
-        )),
+        Err(_elapsed) => {
+            let is_spent = options.budget.as_ref().is_some_and(Budget::is_spent);
+            let why = if is_spent { ": all that there may be are in use" } else { "" };
+            let text = format!("no connection to {origin} within {} ms{why}", timeout.as_millis());
+            Err(SendError::unsent(FaultKind::Timeout, text))
+        }
     }
 }
 
 async fn open_untimed(
     origin: &Origin,
-    tls: Option<&Arc<rustls::ClientConfig>>,
+    options: &ClientOptions,
     clock: Clock,
 ) -> Result<Opened, SendError> {
     let begun = clock.now();
-    let socket = connect_any(origin, &resolve(origin).await?).await?;
+    let addresses = resolve(origin).await?;
+    let socket = connect_any(origin, &addresses, options.connect_timeout).await?;
     // Without it a small frame waits for the acknowledgment of the one before.
     socket.set_nodelay(true).map_err(|error| {
         SendError::unsent(FaultKind::Connect, format!("can't set TCP_NODELAY: {error}"))
     })?;
     let connected = clock.now();
-    let stream = match (origin.scheme, tls) {
+    let stream = match (origin.scheme, &options.tls) {
         (Scheme::Http, _) => Stream::plain(socket),
         (Scheme::Https, Some(config)) => shake_hands(origin, config, socket).await?,
         (Scheme::Https, None) => {
@@ -72,13 +90,22 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, SendError> {
     if addresses.is_empty() { Err(failed("no address".to_owned())) } else { Ok(addresses) }
 }
 
-/// Connects to the first address that answers, in the resolver's order.
-async fn connect_any(origin: &Origin, addresses: &[SocketAddr]) -> Result<TcpStream, SendError> {
+/// Connects to the first address that answers, in the resolver's order. One that keeps silent leaves the others their
+/// share of `timeout`.
+async fn connect_any(
+    origin: &Origin,
+    addresses: &[SocketAddr],
+    timeout: Duration,
+) -> Result<TcpStream, SendError> {
+    let share = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let mut failures = Vec::new();
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failures.push(format!("{address}: {error}")),
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => failures.push(format!("{address}: {error}")),
+            Err(_elapsed) => {
+                failures.push(format!("{address}: silent for {} ms", share.as_millis()));
+            }
         }
     }
     let text = format!("can't connect to {origin}: {}", failures.join("; "));
@@ -107,5 +134,19 @@ async fn shake_hands(
             let text = format!("TLS with {origin} failed: {}", describe(&error));
             Err(SendError::unsent(kind, text))
         }
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// Allows so many connections at once.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn is_spent(&self) -> bool {
+        self.0.available_permits() == 0
     }
 }

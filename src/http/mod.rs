@@ -4,6 +4,7 @@
 //!   driven by the task that reads the response, not by one of its own.
 //! * [`server`]: accepts connections, tells HTTP/1.1 from HTTP/2, drains on shutdown.
 //! * [`side`]: a small server beside it, for those who look after the process.
+//! * [`limits`]: how much a server takes from one client, and how long it waits for it ([`heads`], [`stall`]).
 //! * [`tap`]: watches a body: every frame once, exactly one end.
 //! * [`workers`]: threads that serve connections.
 //! * [`tls`]: certificates and roots for both.
@@ -15,13 +16,17 @@ mod connect;
 pub mod error;
 mod form;
 mod handover;
+pub mod heads;
+pub mod limits;
 pub mod options;
 pub mod origin;
 pub mod outlet;
 mod pool;
+mod serve_h2;
 pub mod server;
 mod shake;
 pub mod side;
+pub mod stall;
 pub mod stream;
 pub mod tap;
 pub mod tls;
@@ -30,6 +35,8 @@ pub mod workers;
 pub use boarding::{Boarding, Carried};
 pub use body::{BodyError, ResponseBody};
 pub use client::Client;
+pub use connect::Budget;
 pub use error::SendError;
+pub use limits::Limits;
 pub use options::{ClientOptions, Protocol};
 pub use origin::{Origin, OriginError, Scheme};

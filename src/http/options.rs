@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::connect::Budget;
+
 /// How a [`Client`](crate::http::client::Client) connects.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -16,8 +18,14 @@ pub struct ClientOptions {
     pub max_idle: usize,
     /// Longest time that an idle connection is kept.
     pub idle_timeout: Duration,
+    /// Most fields of an HTTP/1.1 response head, or of its trailers.
+    pub max_headers: usize,
+    /// Most bytes of a response head, or of its trailers.
+    pub max_header_bytes: u32,
     /// Keep the case of HTTP/1.1 response header names, for a server that writes them out again.
     pub preserve_header_case: bool,
+    /// Connections at once, shared with every client that has the same; any number without.
+    pub budget: Option<Budget>,
 }
 
 /// Which version of HTTP a client speaks.
@@ -42,7 +50,10 @@ impl Default for ClientOptions {
             tls: None,
             max_idle: 1024,
             idle_timeout: Duration::from_secs(90),
+            max_headers: 100,
+            max_header_bytes: 256 << 10,
             preserve_header_case: false,
+            budget: None,
         }
     }
 }

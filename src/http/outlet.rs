@@ -1,5 +1,6 @@
-//! What a handler can do with an HTTP/1.1 client's connection beside answering: send interim responses, wait until what
-//! it answered so far has left, and end the connection with a reset.
+//! What a handler can do with a client's connection beside answering: send interim responses, wait until what it answered
+//! so far has left, end the connection with a reset; and what it can learn of it: what is wrong with a request that
+//! hyper took, and whether the client was given up.
 //!
 //! hyper's server sends `100 Continue` by itself and no other interim response. `OutletIo` lies below hyper on the
 //! connection and puts heads in between: when the handler of an exchange runs, the response before has been written out
@@ -11,17 +12,21 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
+use crate::http::heads::{Flaw, Heads};
+use crate::http::limits::Limits;
+use crate::http::stall::Stall;
 use crate::http::stream::Stream;
 
-/// The way out to one client. Over HTTP/2 it leads nowhere.
+/// The way out to one client.
 #[derive(Clone, Debug, Default)]
 pub struct Outlet(Arc<State>);
 
@@ -35,13 +40,32 @@ struct State {
     waiting: AtomicWaker,
     /// Whether the connection ends with a reset.
     broken: AtomicBool,
+    /// Requests that were handed to the handler, over HTTP/1.1.
+    served: AtomicU64,
+    /// Number of the first request that is not to be served; 0 while there is none.
+    flawed: AtomicU64,
+    flaw: OnceLock<Flaw>,
+    /// Whether what the client says is no HTTP any more.
+    is_tunnel: AtomicBool,
+    stall: Arc<Stall>,
+    /// The stall of the HTTP/2 stream that is about to be served.
+    next_stream: Mutex<Option<Arc<Stall>>>,
 }
 
-/// A connection that writes queued interim responses before anything else.
+/// An HTTP/1.1 connection that writes queued interim responses before anything else, and follows what is read.
 pub(super) struct OutletIo {
     stream: Stream,
     outlet: Outlet,
+    heads: Heads,
+    limits: Limits,
+    /// Runs while the first byte, or the rest of a head, is waited for; with the number of the head.
+    waiting: Option<(u64, Pin<Box<Sleep>>)>,
 }
+
+/// Longest head that is followed: longer than what hyper waits for.
+const MAX_FOLLOWED: usize = 512 << 10;
+/// Most bytes of interim responses that wait for a client; more are left out.
+const MAX_INTERIMS: usize = 64 << 10;
 
 // === impl Outlet ===
 
@@ -50,6 +74,9 @@ impl Outlet {
     /// connection: it leaves when that task next writes or flushes. Has no effect over HTTP/2.
     pub fn send_interim(&self, status: StatusCode, headers: &HeaderMap) {
         let mut heads = self.heads();
+        if heads.len() > MAX_INTERIMS {
+            return;
+        }
         heads.put_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
         for (name, value) in headers {
             heads.put_slice(name.as_str().as_bytes());
@@ -79,6 +106,42 @@ impl Outlet {
         self.0.broken.store(true, Ordering::Release);
     }
 
+    /// Counts a request that hyper has handed over; returns what is wrong with it. Call it once for each, over HTTP/1.1.
+    #[must_use]
+    pub fn next_request(&self) -> Option<Flaw> {
+        let number = self.0.served.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.0.flawed.load(Ordering::Relaxed) {
+            0 => None,
+            flawed if number < flawed => None,
+            _ => self.0.flaw.get().copied(),
+        }
+    }
+
+    /// Says that the connection changes to another protocol.
+    pub fn open_tunnel(&self) {
+        self.0.is_tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the client of an exchange was given up: of the connection over HTTP/1.1.
+    #[must_use]
+    pub fn stall(&self) -> Arc<Stall> {
+        Arc::clone(&self.0.stall)
+    }
+
+    /// The same of the HTTP/2 stream whose request hyper hands over: call it once for each, at once.
+    #[must_use]
+    pub fn next_stream(&self) -> Arc<Stall> {
+        let stall = Stall::of_stream(&self.0.stall);
+        *self.0.next_stream.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Arc::clone(&stall));
+        stall
+    }
+
+    /// Takes what [`Outlet::next_stream`] returned last.
+    pub(super) fn take_stream(&self) -> Option<Arc<Stall>> {
+        self.0.next_stream.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn is_broken(&self) -> bool {
         self.0.broken.load(Ordering::Acquire)
     }
@@ -91,8 +154,41 @@ impl Outlet {
 // === impl OutletIo ===
 
 impl OutletIo {
-    pub(super) fn new(stream: Stream, outlet: Outlet) -> Self {
-        Self { stream, outlet }
+    pub(super) fn new(stream: Stream, outlet: Outlet, limits: Limits) -> Self {
+        let heads = Heads::new(MAX_FOLLOWED);
+        Self { stream, outlet, heads, limits, waiting: None }
+    }
+
+    /// Follows what was read.
+    fn follow(&mut self, bytes: &[u8]) {
+        if self.outlet.0.is_tunnel.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some((number, flaw)) = self.heads.advance(bytes) {
+            let _first = self.outlet.0.flaw.set(flaw);
+            self.outlet.0.flawed.store(number, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing can be read: ready with an error when the client has had its time.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let limit = match self.heads.count() {
+            _ if self.outlet.0.is_tunnel.load(Ordering::Relaxed) => None,
+            _ if self.heads.is_within() => Some(self.limits.header),
+            0 => Some(self.limits.first_byte),
+            _ => None,
+        };
+        let Some(limit) = limit else {
+            self.waiting = None;
+            return Poll::Pending;
+        };
+        // One wait for the first byte, another for each head.
+        let wait = self.heads.count() * 2 + u64::from(self.heads.is_within());
+        let begun = self.waiting.take().filter(|(begun, _)| *begun == wait);
+        let begun = begun.unwrap_or_else(|| (wait, Box::pin(tokio::time::sleep(limit))));
+        ready!(self.waiting.insert(begun).1.as_mut().poll(cx));
+        let text = format!("no request within {} ms", limit.as_millis());
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 
     /// Writes what is queued; ready when nothing is left.
@@ -119,7 +215,12 @@ impl AsyncRead for OutletIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        if Pin::new(&mut self.stream).poll_read(cx, buf)?.is_pending() {
+            return self.poll_late(cx);
+        }
+        self.follow(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,19 +29,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::http::handover::{self, Farewell, Parting};
+use crate::http::limits::Limits;
 use crate::http::outlet::{Outlet, OutletIo};
+use crate::http::serve_h2;
 use crate::http::stream::Stream;
-use crate::http::workers::{self, Around, Seat, Surrounded, SurroundingExecutor, Workers};
+use crate::http::workers::{self, Around, Seat, Surrounded, Workers};
 
 /// How connections are served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
     /// TLS settings (`http::tls`); plain without.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Longest time from a connection's opening, or from its last response, to the end of the next request head.
-    pub header_read_timeout: Duration,
-    /// Longest time of a TLS handshake.
-    pub handshake_timeout: Duration,
+    /// How much is taken from one client, and how long it is waited for.
+    pub limits: Limits,
     /// Keep the case of HTTP/1.1 request header names, for a client that writes them out again.
     pub preserve_header_case: bool,
     /// How long a connection without a request may still bring one after the server was told to stop: it is answered with
@@ -155,10 +155,11 @@ where
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let max_connections = server.options.limits.max_connections;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < max_connections => match accepted {
                 Ok((socket, peer)) => {
                     let seat = workers.as_ref().and_then(|workers| workers.seat());
                     server.serve(&mut connections, seat, socket, peer, stopped.clone());
@@ -198,14 +199,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// Pause before looking again at a connection that has sent a part of the preface.
 const PREFACE_PAUSE: Duration = Duration::from_millis(1);
-/// Longest HTTP/2 header section.
-const H2_MAX_HEADER_LIST: u32 = 1 << 20;
-/// How much of one HTTP/2 request body may be on its way before it is asked for.
-const H2_STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all request bodies on a connection.
-const H2_CONNECTION_WINDOW: u32 = 16 << 20;
-/// Streams at once on an HTTP/2 connection.
-const H2_MAX_STREAMS: u32 = 1024;
 
 // === impl Server ===
 
@@ -261,15 +254,18 @@ impl<M> Server<M> {
         let connection = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         // Without it a small frame waits for the acknowledgment of the one before. A socket that is gone fails later.
         let _set = socket.set_nodelay(true);
-        let Some((stream, is_h2)) = self.shake_hands(socket, stopped.clone()).await else { return };
-        let outlet = Outlet::default();
+        let Some((mut stream, is_h2)) = self.shake_hands(socket, stopped.clone()).await else {
+            return;
+        };
+        let (outlet, limits) = (Outlet::default(), self.options.limits);
+        stream.limit_writes(limits.write_stall, outlet.stall());
         let is_tls = self.options.tls.is_some();
         let accepted = Accepted { connection, peer, is_tls, is_h2, outlet: outlet.clone() };
         let service = (self.make)(accepted);
         if is_h2 {
-            serve_h2(TokioIo::new(stream), service, stopped, around).await;
+            serve_h2::serve(TokioIo::new(stream), service, stopped, around, outlet, limits).await;
         } else {
-            let io = TokioIo::new(OutletIo::new(stream, outlet));
+            let io = TokioIo::new(OutletIo::new(stream, outlet, limits));
             self.serve_h1(io, service, stopped).await;
         }
     }
@@ -285,7 +281,7 @@ impl<M> Server<M> {
             return Some((Stream::plain(socket), is_h2));
         };
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
-        let stream = tokio::time::timeout(self.options.handshake_timeout, acceptor.accept(socket))
+        let stream = tokio::time::timeout(self.options.limits.handshake, acceptor.accept(socket))
             .await
             .ok()?
             .ok()?;
@@ -296,7 +292,7 @@ impl<M> Server<M> {
 
     /// Finds out whether a client on a plain connection speaks HTTP/2; none when it says nothing in time.
     async fn sniff(&self, socket: &TcpStream, mut stopped: watch::Receiver<()>) -> Option<bool> {
-        let sniffed = tokio::time::timeout(self.options.header_read_timeout, sniff_h2(socket));
+        let sniffed = tokio::time::timeout(self.options.limits.first_byte, sniff_h2(socket));
         let mut sniffed = pin!(sniffed);
         let sniffed = tokio::select! {
             sniffed = &mut sniffed => sniffed,
@@ -318,10 +314,14 @@ impl<M> Server<M> {
     {
         let farewell = Farewell::default();
         let service = Parting { inner: service, farewell: farewell.clone() };
+        let limits = &self.options.limits;
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(self.options.header_read_timeout)
+                // Begins with the end of a response, and so bounds the time without a request too.
+                .header_read_timeout(limits.keep_alive)
+                .max_headers(limits.max_headers)
+                .max_header_size(usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX))
                 .preserve_header_case(self.options.preserve_header_case)
                 .auto_date_header(false)
                 // Copying small chunks into one buffer costs less than a list of pieces for the kernel.
@@ -343,34 +343,6 @@ impl<M> Server<M> {
     }
 }
 
-async fn serve_h2<S, B>(
-    io: TokioIo<Stream>,
-    service: S,
-    mut stopped: watch::Receiver<()>,
-    around: Around,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let mut connection = pin!(
-        http2::Builder::new(SurroundingExecutor(around))
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .max_concurrent_streams(H2_MAX_STREAMS)
-            .max_header_list_size(H2_MAX_HEADER_LIST)
-            .serve_connection(io, service)
-    );
-    tokio::select! {
-        _ended = connection.as_mut() => return,
-        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ended = connection.await;
-}
-
 /// Looks at the first bytes without taking them; true when they are HTTP/2's preface.
 async fn sniff_h2(socket: &TcpStream) -> io::Result<bool> {
     let mut seen = [0; PREFACE.len()];
@@ -383,20 +355,5 @@ async fn sniff_h2(socket: &TcpStream) -> io::Result<bool> {
             return Ok(true);
         }
         tokio::time::sleep(PREFACE_PAUSE).await;
-    }
-}
-
-// === impl ServerOptions ===
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            tls: None,
-            header_read_timeout: Duration::from_secs(120),
-            handshake_timeout: Duration::from_secs(10),
-            preserve_header_case: false,
-            linger: Duration::ZERO,
-            workers: None,
-        }
     }
 }

@@ -4,6 +4,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use crate::http::error::{SendError, classify, describe};
+use crate::http::options::ClientOptions;
 use crate::http::pool::{Pooled, Shared};
 use crate::http::stream::Stream;
 
@@ -11,11 +12,13 @@ use crate::http::stream::Stream;
 pub(super) async fn shake_h1(
     stream: Stream,
     id: u64,
-    preserve_header_case: bool,
+    options: &ClientOptions,
 ) -> Result<Pooled, SendError> {
     let read = stream.bytes_read();
     let (sender, driver) = http1::Builder::new()
-        .preserve_header_case(preserve_header_case)
+        .preserve_header_case(options.preserve_header_case)
+        .max_headers(options.max_headers)
+        .max_header_size(usize::try_from(options.max_header_bytes).unwrap_or(usize::MAX))
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
@@ -23,13 +26,17 @@ pub(super) async fn shake_h1(
 }
 
 /// Begins HTTP/2 on a stream, and has a task drive it.
-pub(super) async fn shake_h2(stream: Stream, id: u64) -> Result<Shared, SendError> {
+pub(super) async fn shake_h2(
+    stream: Stream,
+    id: u64,
+    options: &ClientOptions,
+) -> Result<Shared, SendError> {
     let read = stream.bytes_read();
     let (sender, driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_header_list_size(H2_MAX_HEADER_LIST)
+        .max_header_list_size(options.max_header_bytes)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
@@ -44,5 +51,3 @@ pub(super) async fn shake_h2(stream: Stream, id: u64) -> Result<Shared, SendErro
 const H2_STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all responses on a connection.
 const H2_CONNECTION_WINDOW: u32 = 16 << 20;
-/// Longest HTTP/2 header section.
-const H2_MAX_HEADER_LIST: u32 = 1 << 20;

@@ -5,14 +5,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::http::stall::{Stall, WritePatience};
 
 /// A connected socket, with or without TLS.
 pub struct Stream {
     kind: Kind,
     read: Arc<BytesRead>,
+    patience: Option<WritePatience>,
+    /// Its place in a budget of connections, free again when it is closed.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// Plain bytes read from a [`Stream`] so far: tells a peer that never answered from one that began to.
@@ -64,6 +71,28 @@ impl Stream {
         chosen == Some(b"h2")
     }
 
+    /// Has writes fail when the peer takes nothing for `limit`; `stall` tells of it.
+    pub(super) fn limit_writes(&mut self, limit: Duration, stall: Arc<Stall>) {
+        self.patience = Some(WritePatience::new(limit, stall));
+    }
+
+    /// Keeps a place until the connection is closed.
+    pub(super) fn hold(&mut self, place: Option<OwnedSemaphorePermit>) {
+        self.place = place;
+    }
+
+    /// Passes on what a write came to, unless it has waited too long.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match &mut self.patience {
+            Some(patience) => patience.watch(cx, polled),
+            None => polled,
+        }
+    }
+
     /// Makes the connection's close a reset: what is not sent yet is lost, as when a server dies.
     pub(super) fn reset_on_close(&self) {
         let socket = match &self.kind {
@@ -76,7 +105,7 @@ impl Stream {
     }
 
     fn new(kind: Kind) -> Self {
-        Self { kind, read: Arc::default() }
+        Self { kind, read: Arc::default(), patience: None, place: None }
     }
 }
 
@@ -103,11 +132,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Client(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Server(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.watch(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -115,11 +145,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Server(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.watch(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,19 +162,21 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Client(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Server(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        };
+        self.watch(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Client(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Server(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        };
+        self.watch(cx, polled)
     }
 }
 

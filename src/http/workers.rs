@@ -47,10 +47,6 @@ pub(super) struct Surrounded<F> {
     inner: Pin<Box<F>>,
 }
 
-/// Spawns what an HTTP/2 connection consists of beside itself.
-#[derive(Clone, Debug)]
-pub(super) struct SurroundingExecutor(pub(super) Around);
-
 /// How long a thread waits for what can't be dropped.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -131,17 +127,6 @@ impl<F: Future> Future for Surrounded<F> {
         let mut polled = Poll::Pending;
         (self.around)(&mut || polled = self.inner.as_mut().poll(cx));
         polled
-    }
-}
-
-// === impl SurroundingExecutor ===
-
-impl<F> hyper::rt::Executor<F> for SurroundingExecutor
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::spawn(Surrounded::new(future, self.0));
     }
 }
 

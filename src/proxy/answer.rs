@@ -1,6 +1,7 @@
 //! The body of a response to a client.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use tokio::time::Sleep;
 
 use crate::http::outlet::Outlet;
 use crate::http::server::Accepted;
+use crate::http::stall::Stall;
 use crate::http::{BodyError, ResponseBody};
+use crate::trace::record::FaultKind;
 
 /// Where a response body comes from.
 pub enum Answer {
@@ -30,6 +33,12 @@ pub struct Relay {
     body: ResponseBody,
     /// The way out over HTTP/1.1, none over HTTP/2.
     outlet: Option<Outlet>,
+    /// Hears, over HTTP/2, of each frame that is handed over and of each that is asked for.
+    stall: Option<Arc<Stall>>,
+    /// Longest time that nothing may come.
+    limit: Option<Duration>,
+    /// Runs while something is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
     broken: Option<Broken>,
 }
 
@@ -48,16 +57,24 @@ const HTTP2_PATIENCE: Duration = Duration::from_millis(20);
 // === impl Answer ===
 
 impl Answer {
-    /// Passes on the body of a response of an upstream to a client.
+    /// Passes on the body of a response of an upstream to a client that `stall` tells of; the upstream may send nothing
+    /// for `limit`.
     #[must_use]
-    pub fn passed_on(head: &http::response::Parts, body: ResponseBody, client: &Accepted) -> Self {
+    pub fn passed_on(
+        head: &http::response::Parts,
+        body: ResponseBody,
+        client: &Accepted,
+        stall: Arc<Stall>,
+        limit: Option<Duration>,
+    ) -> Self {
         if head.status == StatusCode::NOT_MODIFIED
             && let Some(length) = content_length(&head.headers)
         {
             return Self::Claimed(length);
         }
         let outlet = (!client.is_h2).then(|| client.outlet.clone());
-        Self::Upstream(Relay { body, outlet, broken: None })
+        let stall = client.is_h2.then_some(stall);
+        Self::Upstream(Relay { body, outlet, stall, limit, waiting: None, broken: None })
     }
 }
 
@@ -107,15 +124,37 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(stall) = &self.stall {
+            stall.asked();
+        }
         if self.broken.is_none() {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            match ready!(self.poll_body(cx)) {
                 Some(Err(error)) => self.broken = Some(Broken::new(error, self.outlet.as_ref())),
-                frame => return Poll::Ready(frame),
+                frame => {
+                    if let Some(stall) = &self.stall {
+                        stall.handed();
+                    }
+                    return Poll::Ready(frame);
+                }
             }
         }
         let Some(broken) = &mut self.broken else { return Poll::Ready(None) };
         ready!(broken.poll_alone(cx, self.outlet.as_ref()));
         Poll::Ready(Some(Err(broken.error.clone())))
+    }
+
+    /// Polls the body, for as long as it may keep silent.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(limit) = self.limit else { return polled };
+        if polled.is_ready() {
+            self.waiting = None;
+            return polled;
+        }
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(waiting.as_mut().poll(cx));
+        let text = format!("nothing came for {} ms", limit.as_millis());
+        Poll::Ready(Some(Err(BodyError { kind: FaultKind::Timeout, text })))
     }
 }
 

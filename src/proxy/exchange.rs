@@ -11,11 +11,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::clock::Nanos;
+use crate::http::stall::Stall;
 use crate::http::tap::{Ending, Tap};
 use crate::http::{Boarding, BodyError, Carried};
 use crate::proxy::common::Common;
 use crate::proxy::metrics::Ticket;
 use crate::proxy::queue::Admission;
+use crate::proxy::upload::UploadError;
 use crate::trace::record::{
     End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, Outcome, Passed,
     RequestHead, Side, Trailers,
@@ -34,6 +36,8 @@ pub struct Ledger {
     /// What replaces credentials: the same from its beginning to its end.
     redactor: Arc<Redactor>,
     boarding: Boarding,
+    /// Whether the client was given up.
+    stall: Arc<Stall>,
     // Locked a handful of times in an exchange, never for a frame.
     story: Mutex<Story>,
 }
@@ -74,11 +78,12 @@ const COPY_UP_TO: usize = 4 << 10;
 // === impl Ledger ===
 
 impl Ledger {
-    /// Admits an exchange whose request head was read at `at`. `request` makes that head, credentials replaced; it goes
-    /// into the queue at once.
+    /// Admits an exchange whose request head was read at `at`, of a client that `stall` tells of. `request` makes that
+    /// head, credentials replaced; it goes into the queue at once.
     pub fn open(
         common: &Arc<Common>,
         at: Nanos,
+        stall: Arc<Stall>,
         request: impl FnOnce(ExchangeId, &Redactor) -> RequestHead,
     ) -> Arc<Self> {
         let ticket = common.metrics.began(at);
@@ -95,6 +100,7 @@ impl Ledger {
             ticket,
             redactor,
             boarding: Boarding::default(),
+            stall,
             story: Mutex::default(),
         })
     }
@@ -133,6 +139,11 @@ impl Ledger {
         self.boarding.clone()
     }
 
+    /// Returns whether the client was given up.
+    pub(super) fn stall(&self) -> &Arc<Stall> {
+        &self.stall
+    }
+
     /// Notes an event of the exchange.
     pub fn note(&self, event: Event) {
         if self.admission == Admission::Admitted {
@@ -168,6 +179,11 @@ impl Ledger {
         self.story().fault.get_or_insert(fault);
     }
 
+    /// Returns how the request body failed, if it has.
+    pub(super) fn upload_fault(&self) -> Option<Fault> {
+        self.story().upload_fault.clone()
+    }
+
     fn side_ended(&self, side: Side, passed: Passed, fault: Option<Fault>, at: Nanos) {
         let metrics = &self.common.metrics;
         metrics.passed(side, passed.bytes);
@@ -200,7 +216,7 @@ impl Ledger {
             self.link(&carried);
         }
         let mut story = self.story();
-        let (outcome, fault) = story.outcome(self.common.is_stopping());
+        let (outcome, fault) = story.outcome(self.common.is_stopping(), self.stall.is_over());
         self.common.metrics.ended(self.ticket, outcome, fault.as_ref());
         let at = match outcome {
             Outcome::Complete => story.last_end,
@@ -223,12 +239,9 @@ impl Drop for Ledger {
 // === impl Story ===
 
 impl Story {
-    fn outcome(&mut self, is_stopping: bool) -> (Outcome, Option<Fault>) {
-        let client = |text: &str| Fault {
-            side: FaultSide::Client,
-            kind: FaultKind::Disconnected,
-            text: text.to_owned(),
-        };
+    fn outcome(&mut self, is_stopping: bool, is_stalled: bool) -> (Outcome, Option<Fault>) {
+        let client =
+            |kind, text: &str| Fault { side: FaultSide::Client, kind, text: text.to_owned() };
         match (self.fault.take(), self.upload_fault.take()) {
             (Some(fault), _) if fault.kind == FaultKind::Disconnected => {
                 (Outcome::Cancelled, Some(fault))
@@ -240,10 +253,17 @@ impl Story {
                 let fault = Fault { side: FaultSide::Local, kind: FaultKind::Closed, text };
                 (Outcome::Failed, Some(fault))
             }
+            (None, _) if is_stalled => {
+                let text = "the client took nothing of the response for too long";
+                (Outcome::Failed, Some(client(FaultKind::Timeout, text)))
+            }
+            (None, Some(fault)) if fault.kind == FaultKind::Timeout => {
+                (Outcome::Failed, Some(fault))
+            }
             (None, Some(fault)) => (Outcome::Cancelled, Some(fault)),
             (None, None) => {
                 let text = "the client left before the response had ended";
-                (Outcome::Cancelled, Some(client(text)))
+                (Outcome::Cancelled, Some(client(FaultKind::Disconnected, text)))
             }
         }
     }
@@ -339,7 +359,7 @@ impl Drop for SideTap {
 }
 
 /// Watches a request body: what breaks it is the client.
-impl Tap<hyper::Error> for SideTap {
+impl Tap<UploadError> for SideTap {
     type Kept = Kept;
 
     fn keep(&mut self, data: &Bytes) -> Kept {
@@ -354,14 +374,10 @@ impl Tap<hyper::Error> for SideTap {
         self.note_trailers(trailers, at);
     }
 
-    fn end(&mut self, ending: Ending<'_, hyper::Error>, at: Nanos) {
+    fn end(&mut self, ending: Ending<'_, UploadError>, at: Nanos) {
         match ending {
             Ending::Ended => self.finish(None, at),
-            Ending::Error(error) => {
-                let text = format!("the client broke off its request: {error}");
-                let (side, kind) = (FaultSide::Client, FaultKind::Disconnected);
-                self.finish(Some(Fault { side, kind, text }), at);
-            }
+            Ending::Error(error) => self.finish(Some(error.fault()), at),
             // Dropped next: see there.
             Ending::Cancelled => {}
         }

@@ -5,21 +5,22 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::RwLock;
 
 use crate::clock::{Clock, Nanos};
 use crate::http::server::Accepted;
 use crate::http::tap::TapBody;
 use crate::http::{Carried, Client, ResponseBody};
+use crate::proxy::admission::{Admitted, Asked, admit};
 use crate::proxy::answer::Answer;
 use crate::proxy::common::Common;
 use crate::proxy::exchange::{Ledger, SideTap};
 use crate::proxy::expect::{self, Gate, Gated};
+use crate::proxy::framing::check_response;
 use crate::proxy::hops::{self, Hop};
 use crate::proxy::metrics::Answerer;
 use crate::proxy::options::ProxyOptions;
@@ -27,17 +28,18 @@ use crate::proxy::queue::Feed;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Routes;
 use crate::proxy::tunnel;
-use crate::trace::record::{Event, ExchangeId, Interim, RequestHead, ResponseHead, Side};
+use crate::proxy::upload::Upload;
+use crate::trace::record::{Event, FaultKind, Interim, ResponseHead, Side};
 use crate::trace::redact::Redactor;
 
 /// The proxy: everything that its connections share.
 pub struct Proxy {
-    routes: Routes,
+    pub(super) routes: Routes,
     /// One for each route; a connection takes siblings of them.
-    clients: Vec<Client>,
-    options: ProxyOptions,
-    common: Arc<Common>,
-    clock: Clock,
+    pub(super) clients: Vec<Client>,
+    pub(super) options: ProxyOptions,
+    pub(super) common: Arc<Common>,
+    pub(super) clock: Clock,
     /// Read-locked by each tunnel.
     tunnels: Arc<RwLock<()>>,
 }
@@ -52,16 +54,6 @@ struct Connection {
     clients: Vec<OnceLock<Client>>,
 }
 
-/// An exchange that was admitted and not yet sent on.
-struct Admitted {
-    ledger: Arc<Ledger>,
-    parts: Parts,
-    body: Incoming,
-    route: Option<usize>,
-    /// What the client turns its connection over to, if it asked for an upgrade.
-    upgrade: Option<OnUpgrade>,
-}
-
 /// A response whose head was recorded and is ready for the client.
 struct TakenHead {
     parts: http::response::Parts,
@@ -72,8 +64,9 @@ struct TakenHead {
     at: Nanos,
 }
 
-/// Stands for the number of the upstream when there is none for a path.
-const NO_UPSTREAM: u32 = u32::MAX;
+/// What is done to interim responses.
+const INTERIM: Hop<'static> =
+    Hop { onward: Version::HTTP_11, upgrade: None, host: None, via: None };
 
 // === impl Proxy ===
 
@@ -112,7 +105,7 @@ impl Proxy {
         let clients = self.clients.iter().map(|_| OnceLock::new()).collect();
         let connection = Arc::new(Connection { proxy: Arc::clone(self), accepted, clients });
         service_fn(move |request| {
-            let admitted = connection.admit(request);
+            let admitted = admit(&connection.proxy, &connection.accepted, request);
             let connection = Arc::clone(&connection);
             async move { Ok(connection.exchange(admitted).await) }
         })
@@ -133,82 +126,17 @@ impl Proxy {
     pub async fn tunnels_closed(&self) {
         drop(self.tunnels.write().await);
     }
-
-    fn host(&self, route: usize, parts: &Parts) -> Option<HeaderValue> {
-        let origin = self.clients[route].origin();
-        if self.options.host.is_upstreams(origin.scheme) {
-            return HeaderValue::try_from(origin.authority()).ok();
-        }
-        // HTTP/2, or a request in absolute form, whose authority overrules `Host` (RFC 9112, 3.2.2).
-        parts.uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok())
-    }
 }
 
 // === impl Connection ===
 
 impl Connection {
-    /// Admits a request: nothing has been awaited since its head was read.
-    fn admit(&self, mut request: Request<Incoming>) -> Admitted {
-        let at = self.proxy.clock.now();
-        let asks_upgrade = hops::upgrade(request.headers()).is_some();
-        let upgrade = asks_upgrade.then(|| hyper::upgrade::on(&mut request));
-        let (mut parts, body) = request.into_parts();
-        let proxy = &self.proxy;
-        let route = proxy.routes.choose(parts.uri.path());
-        let host = route.and_then(|route| proxy.host(route, &parts));
-        let onward = hops::forward(
-            &parts.headers,
-            Hop {
-                onward: Version::HTTP_11,
-                upgrade: hops::upgrade(&parts.headers),
-                host: host.as_ref(),
-                via: proxy.options.via.as_ref(),
-            },
-        );
-        let received = std::mem::replace(&mut parts.headers, onward);
-        let ledger = Ledger::open(&proxy.common, at, |exchange, redactor| {
-            let upstream = route.and_then(|route| u32::try_from(route).ok()).unwrap_or(NO_UPSTREAM);
-            self.head(exchange, at, &parts, received, redactor, upstream)
-        });
-        Admitted { ledger, parts, body, route, upgrade }
-    }
-
-    /// Describes a request as it was received, credentials replaced.
-    fn head(
-        &self,
-        exchange: ExchangeId,
-        at: Nanos,
-        parts: &Parts,
-        mut headers: HeaderMap,
-        redactor: &Redactor,
-        upstream: u32,
-    ) -> RequestHead {
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let authority = match parts.uri.authority() {
-            Some(authority) => Some(authority.to_string()),
-            None => headers.get(http::header::HOST).map(text),
-        };
-        let target = match parts.uri.path_and_query() {
-            Some(target) => redactor.target(target.as_str()).into_owned(),
-            None => parts.uri.to_string(),
-        };
-        redactor.headers(&mut headers);
-        RequestHead {
-            exchange,
-            at,
-            connection: self.accepted.connection,
-            version: parts.version.into(),
-            method: parts.method.clone(),
-            target,
-            authority,
-            headers,
-            upstream,
-        }
-    }
-
     async fn exchange(&self, admitted: Admitted) -> Response<ProxyBody> {
-        let Admitted { ledger, parts, body, route, upgrade } = admitted;
+        let Admitted { ledger, parts, body, route, upgrade, refused } = admitted;
         let version = parts.version;
+        if let Some(refusal) = refused {
+            return self.refuse(&ledger, version, refusal);
+        }
         if self.proxy.options.fail_closed && ledger.misses_the_trace() {
             return self.refuse(&ledger, version, Refusal::unrecorded());
         }
@@ -221,18 +149,45 @@ impl Connection {
         let proxy = &self.proxy;
         let client = self.clients[route].get_or_init(|| proxy.clients[route].sibling());
         let request = self.onward(&ledger, parts, body);
-        match client.send(request).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                self.switch(&ledger, response, upgrade, version)
-            }
-            Ok(response) => self.answer(&ledger, response, version),
+        let sent = match proxy.options.bounds.first_byte {
+            None => client.send(request).await,
+            Some(limit) => match tokio::time::timeout(limit, client.send(request)).await {
+                Ok(sent) => sent,
+                Err(_late) => return self.refuse(&ledger, version, Refusal::late(limit)),
+            },
+        };
+        match sent {
+            Ok(response) => self.received(&ledger, response, upgrade, version),
             Err(error) => {
                 if let Some(carried) = &error.carried {
                     ledger.link(carried);
                 }
-                self.refuse(&ledger, version, Refusal::of(error))
+                let stalled = ledger.upload_fault().filter(|it| it.kind == FaultKind::Timeout);
+                let refusal = stalled.map_or_else(|| Refusal::of(error), Refusal::slow_upload);
+                self.refuse(&ledger, version, refusal)
             }
         }
+    }
+
+    /// Goes on with the response.
+    fn received(
+        &self,
+        ledger: &Arc<Ledger>,
+        response: Response<ResponseBody>,
+        upgrade: Option<Asked>,
+        version: Version,
+    ) -> Response<ProxyBody> {
+        if let Err(refusal) = check_response(response.headers()) {
+            // Dropped with what is unread, it takes its connection along.
+            if let Some(carried) = response.extensions().get::<Carried>() {
+                ledger.link(carried);
+            }
+            return self.refuse(ledger, version, refusal);
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(ledger, response, upgrade, version);
+        }
+        self.answer(ledger, response, version)
     }
 
     /// Makes the request that goes on to the upstream.
@@ -241,11 +196,12 @@ impl Connection {
         ledger: &Arc<Ledger>,
         parts: Parts,
         body: Incoming,
-    ) -> Request<TapBody<Gated<Incoming>, SideTap>> {
+    ) -> Request<TapBody<Gated<Upload<Incoming>>, SideTap>> {
         let is_http11 = parts.version == Version::HTTP_11;
         let gate = (is_http11 && expect::is_asked(&parts.headers) && !body.is_end_stream())
             .then(Gate::default);
-        let gated = Gated::new(body, gate.clone());
+        let upload = Upload::new(body, self.proxy.options.bounds.upload_stall);
+        let gated = Gated::new(upload, gate.clone());
         let tap = SideTap::new(Arc::clone(ledger), Side::Request);
         let mut request = Request::from_parts(parts, TapBody::new(gated, tap, self.proxy.clock));
         request.extensions_mut().insert(ledger.boarding());
@@ -271,7 +227,7 @@ impl Connection {
             let (status, mut headers) = (interim.status(), interim.headers().clone());
             match (&gate, &outlet) {
                 (Some(gate), _) if status == StatusCode::CONTINUE => gate.open(),
-                (_, Some(outlet)) => outlet.send_interim(status, &headers),
+                (_, Some(outlet)) => outlet.send_interim(status, &hops::forward(&headers, INTERIM)),
                 (_, None) => {}
             }
             if let Some(ledger) = ledger.upgrade() {
@@ -290,7 +246,9 @@ impl Connection {
         version: Version,
     ) -> Response<ProxyBody> {
         let TakenHead { parts, body, onward, at } = self.take_head(ledger, response, version, None);
-        let answer = Answer::passed_on(&parts, body, &self.accepted);
+        let limit = self.proxy.options.bounds.between_chunks;
+        let stall = Arc::clone(ledger.stall());
+        let answer = Answer::passed_on(&parts, body, &self.accepted, stall, limit);
         let response = Response::from_parts(parts, self.watch(ledger, answer));
         self.handed_back(onward, at);
         response
@@ -301,14 +259,18 @@ impl Connection {
         &self,
         ledger: &Arc<Ledger>,
         mut response: Response<ResponseBody>,
-        upgrade: Option<OnUpgrade>,
+        upgrade: Option<Asked>,
         version: Version,
     ) -> Response<ProxyBody> {
-        let Some(client) = upgrade else {
+        let protocol = response.headers().get(http::header::UPGRADE).cloned();
+        let is_offered = |asked: &Asked| {
+            protocol.as_ref().is_some_and(|chosen| hops::offers(&asked.protocols, chosen))
+        };
+        let Some(Asked { connection: client, .. }) = upgrade.filter(is_offered) else {
             return self.refuse(ledger, version, Refusal::unasked_upgrade());
         };
         let upstream = hyper::upgrade::on(&mut response);
-        let protocol = response.headers().get(http::header::UPGRADE).cloned();
+        self.accepted.outlet.open_tunnel();
         let TakenHead { parts, onward, at, .. } =
             self.take_head(ledger, response, version, protocol.as_ref());
         let guard = Arc::clone(&self.proxy.tunnels).try_read_owned().ok();
@@ -371,7 +333,7 @@ impl Connection {
         version: Version,
         refusal: Refusal,
     ) -> Response<ProxyBody> {
-        let (headers, body) = refusal.message();
+        let (headers, body) = refusal.message(version);
         let Refusal { status, fault, .. } = refusal;
         ledger.fault(fault);
         self.proxy.common.metrics.responded(Answerer::Proxy, status);
@@ -390,6 +352,10 @@ impl Connection {
     }
 
     fn watch(&self, ledger: &Arc<Ledger>, answer: Answer) -> ProxyBody {
+        if self.accepted.is_h2 {
+            // The head goes next, and the body is not asked for before the client gives it room.
+            ledger.stall().handed();
+        }
         let mut tap = SideTap::new(Arc::clone(ledger), Side::Response);
         if matches!(answer, Answer::Claimed(_)) {
             // The server writes the head and never asks for the body.

@@ -6,10 +6,7 @@
 //! The order of fields stays: a map is built anew, since `HeaderMap::remove` moves the last field to the place of the
 //! one removed.
 
-use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use hyper::ext::ReasonPhrase;
@@ -33,14 +30,30 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Returns the protocol that a message asks to change to: `Upgrade`, if `Connection` names it. `h2c` is not passed on:
-/// the proxy speaks HTTP/2 with prior knowledge, and would not understand what follows.
+/// Returns the protocol that a message asks to change to: `Upgrade`, if `Connection` names it. `h2c` is not passed on,
+/// nor is a list with `h2c` in it: what the two sides would then say is HTTP that nobody checks.
 #[must_use]
 pub fn upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let asked = headers.get(UPGRADE)?;
-    let is_h2c = asked.as_bytes().eq_ignore_ascii_case(b"h2c");
-    (nominated(headers).any(|name| name.eq_ignore_ascii_case("upgrade")) && !is_h2c)
-        .then_some(asked)
+    let mut all = headers.get_all(UPGRADE).iter();
+    let (asked, more) = (all.next()?, all.next());
+    let is_nominated = nominated(headers).any(|name| name.eq_ignore_ascii_case("upgrade"));
+    (is_nominated && more.is_none() && !lists(asked, "h2c")).then_some(asked)
+}
+
+/// Returns whether `chosen` is one of the protocols in `asked`.
+#[must_use]
+pub fn offers(asked: &HeaderValue, chosen: &HeaderValue) -> bool {
+    chosen.to_str().is_ok_and(|chosen| lists(asked, chosen.trim()))
+}
+
+/// Puts the parts of a `Cookie` that HTTP/2 may cut up into one field, as every other version has it (RFC 9113, 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let parts: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if parts.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&parts.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// Returns the fields that go on to the next hop.
@@ -88,11 +101,30 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == HTTP2_SETTINGS
 }
 
+/// Fields that `Connection` can't take away: what describes the message, and what intermediaries in front of this one say
+/// of the client.
+const PROTECTED: [&str; 16] = [
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "forwarded",
+    "host",
+    "origin",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+];
+
 /// Returns whether `Connection` names the field, and may.
 fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let is_protected = [HOST, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TRAILER]
-        .contains(name)
-        || is_credential(name.as_str());
+    let is_protected = PROTECTED.contains(&name.as_str()) || is_credential(name.as_str());
     !is_protected && nominated(headers).any(|other| other.eq_ignore_ascii_case(name.as_str()))
 }
 
@@ -194,6 +226,32 @@ mod tests {
         let nominations = names.join(", ");
         let fields = [&kept[..], &[("connection", &nominations)]].concat();
         check(PLAIN, &fields, &kept);
+    }
+
+    #[test]
+    fn nobody_can_nominate_away_what_is_said_of_a_client() {
+        let kept = [("x-forwarded-for", "1.2.3.4"), ("via", "1.1 a"), ("x-request-id", "7")];
+        let fields = [&kept[..], &[("connection", "Via, X-Forwarded-For, x-request-id")]].concat();
+        check(PLAIN, &fields, &kept);
+    }
+
+    #[test]
+    fn a_cookie_that_was_cut_up_is_put_together_in_its_place() {
+        let mut headers = map(&[("cookie", "a=1"), ("x", "1"), ("cookie", "b=2")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2"), ("x", "1")]));
+    }
+
+    #[test]
+    fn no_list_carries_h2c_past() {
+        for asked in ["h2c", "H2C", "websocket, h2c", "h2c;q=1,websocket"] {
+            assert!(upgrade(&map(&[("connection", "upgrade"), ("upgrade", asked)])).is_none());
+        }
+        let twice = [("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")];
+        assert!(upgrade(&map(&twice)).is_none());
+        let asked = HeaderValue::from_static("websocket, x/1");
+        assert!(offers(&asked, &HeaderValue::from_static("WebSocket")));
+        assert!(!offers(&asked, &HeaderValue::from_static("h2c")));
     }
 
     #[test]

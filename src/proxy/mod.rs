@@ -11,6 +11,10 @@
 //! the upstream's kept, one that opens a new one gets a new one. So the upstream sees the connections it would see
 //! without the proxy, a dead idle connection fails nobody who would not have met it, and no lock is shared.
 //!
+//! What is no proper message goes no further (`framing`): a request that another server could take for two is answered
+//! `400` and its connection closed, a response that another client could take for two becomes a `502`. Nothing is ever
+//! sent twice.
+//!
 //! What a client and an upstream see of each other is what they would see directly, but for: hop-by-hop fields
 //! (RFC 9110, 7.6.1), the framing that these control, one empty space after each colon, and the order of fields of one
 //! name that stood apart (they are written one after the other, in their order). Interim responses other than
@@ -18,10 +22,12 @@
 //! to a client, if it said `TE: trailers`), or over HTTP/2.
 
 pub mod admin;
+mod admission;
 pub mod answer;
 pub mod common;
 pub mod exchange;
 mod expect;
+mod framing;
 pub mod handler;
 pub mod hops;
 pub mod lane;
@@ -35,11 +41,12 @@ pub mod recorder;
 mod refusal;
 pub mod route;
 mod tunnel;
+pub mod upload;
 
 pub use admin::{About, Admin, Phase};
 pub use handler::Proxy;
 pub use log::{Appended, Log, Strain};
-pub use options::{HostPolicy, ProxyOptions};
+pub use options::{Bounds, HostPolicy, ProxyOptions};
 pub use queue::{Admission, Feed, RecorderState, RecorderStatus};
 pub use recorder::{Recorder, RecorderError};
 pub use route::{Route, RouteError, Routes};

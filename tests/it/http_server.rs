@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use reenact::clock::Clock;
 use reenact::http::server::{self, Accepted, Drained, ServerOptions};
 use reenact::http::tls::{self, Pin, Trust};
-use reenact::http::{Carried, Client, ClientOptions, Protocol, SendError};
+use reenact::http::{Carried, Client, ClientOptions, Limits, Protocol, SendError};
 use reenact::trace::record::{FaultKind, Version};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -198,8 +198,12 @@ async fn interim_responses_go_before_the_final_one() {
 
 #[tokio::test]
 async fn a_head_that_never_ends_times_out() {
-    let header_read_timeout = Duration::from_millis(100);
-    let options = ServerOptions { header_read_timeout, ..ServerOptions::default() };
+    let limits = Limits {
+        first_byte: Duration::from_millis(100),
+        header: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let options = ServerOptions { limits, ..ServerOptions::default() };
     let running = start(options, Duration::from_secs(5));
     let address = running.address;
     for begun in ["", "P", "GET / HT"] {

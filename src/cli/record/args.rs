@@ -15,6 +15,7 @@ use crate::proxy::{HostPolicy, ProxyOptions, Route};
 use crate::trace::WriterOptions;
 
 use super::durability::DurabilityArgs;
+use super::limits::LimitArgs;
 
 /// Record traffic through a reverse proxy
 ///
@@ -47,6 +48,8 @@ pub(in crate::cli) struct RecordArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) forward: ForwardArgs,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
     #[command(flatten)]
     pub(super) secure: SecureArgs,
     #[command(flatten)]

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::http::server::{self, ServerOptions};
 use crate::http::tls::{self, Identity};
 use crate::http::workers::Workers;
-use crate::http::{Client, ClientOptions, Protocol, Scheme};
+use crate::http::{Budget, Client, ClientOptions, Protocol, Scheme};
 use crate::proxy::{About, Admin, Phase, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
 use crate::trace::Roll;
 use crate::trace::record::Header;
@@ -32,6 +32,7 @@ use words::{finish, say, tell, watch};
 mod admin;
 mod args;
 mod durability;
+mod limits;
 mod listen;
 mod reload;
 mod words;
@@ -68,7 +69,8 @@ pub(super) fn run(
     let (recorder, feed) = Recorder::start(writer, args.keep.queue_bytes, clock)
         .context("the recorder's thread can't be started")?;
     let fail_closed = args.durability.fail_closed;
-    let options = ProxyOptions { fail_closed, ..args.forward.proxy_options()? };
+    let bounds = args.limits.bounds();
+    let options = ProxyOptions { fail_closed, bounds, ..args.forward.proxy_options()? };
     let about = About {
         listen: url.clone(),
         upstreams: upstreams(&args),
@@ -82,10 +84,10 @@ pub(super) fn run(
     let admin = Arc::new(Admin::new(Arc::clone(proxy.common()), about));
     let server_options = ServerOptions {
         tls: server_tls,
+        limits: args.limits.limits(),
         preserve_header_case: true,
         linger: LINGER,
         workers: Some(Arc::clone(&workers)),
-        ..ServerOptions::default()
     };
     say(&format!("listening on {url}, recording to {}", args.out.display()));
     if let Some(side) = &side {
@@ -195,8 +197,12 @@ fn clients(args: &RecordArgs, clock: Clock) -> anyhow::Result<Vec<Client>> {
         connect_timeout: args.forward.connect_timeout,
         protocol,
         tls,
+        max_idle: args.limits.max_upstream_idle,
+        idle_timeout: args.limits.upstream_idle_timeout,
+        max_headers: args.limits.max_headers,
+        max_header_bytes: args.limits.max_header_bytes,
         preserve_header_case: true,
-        ..ClientOptions::default()
+        budget: Some(Budget::new(args.limits.max_upstream_connections)),
     };
     let numbers = Arc::new(AtomicU64::new(0));
     let client = |route: &Route| {

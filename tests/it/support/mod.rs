@@ -9,4 +9,4 @@ pub(crate) mod recording;
 pub(crate) use disk::SmallDisk;
 pub(crate) use peer::{Peer, Upstream};
 pub(crate) use process::{Process, ask, ask_with, check_verified};
-pub(crate) use recording::{Recording, Setup};
+pub(crate) use recording::{Recorded, Recording, Setup};

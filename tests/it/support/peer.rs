@@ -173,6 +173,14 @@ impl Peer {
         }
     }
 
+    /// Reads what comes next; none at the connection's end.
+    pub(crate) fn more(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() && !self.fill() {
+            return None;
+        }
+        Some(std::mem::take(&mut self.buffer))
+    }
+
     /// Reads to the connection's end; a reset counts as one.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}
