@@ -11,11 +11,11 @@ use crate::http::tls::{Pin, Trust, client_config};
 use crate::http::{Origin, Scheme};
 use crate::replay::arrival::Arrival;
 use crate::replay::call::Limits;
-use crate::replay::filter::Filter;
 use crate::replay::plan::{PlanOptions, Timing};
 use crate::replay::rewrite::{self, ModelMap, Rewrite};
 use crate::replay::route::{RouteOptions, Speak};
 use crate::replay::splice;
+use crate::results::filter::Filter;
 
 use super::UsageError;
 use super::telemetry::TelemetryArgs;

@@ -8,7 +8,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out ([`filter`]) |
+//! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out |
 //! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes |
 //! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
@@ -27,7 +27,6 @@
 pub mod arrival;
 pub mod call;
 pub mod feeder;
-pub mod filter;
 pub mod known;
 pub mod ledger;
 pub mod outgoing;

@@ -11,8 +11,8 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::clock::Anchor;
 use crate::replay::call::Leave;
-use crate::replay::filter::{Filter, Subject};
 use crate::replay::known::{Known, Twin};
+use crate::results::filter::{Filter, Subject};
 use crate::results::recorded::recorded;
 use crate::results::rows::Measurement;
 use crate::trace::record::{End, Event, Outcome};
@@ -122,16 +122,7 @@ impl Names {
 fn judge(exchange: &Exchange, filters: &[Filter], anchor: Anchor, names: &mut Names) -> Verdict {
     let request = &exchange.request;
     let (row, _frames) = recorded(exchange, anchor);
-    let status = row.status.map(|status| status.to_string()).unwrap_or_default();
-    let subject = Subject {
-        id: request.exchange,
-        model: row.model_recorded.as_deref().unwrap_or_default(),
-        path: &row.path,
-        method: request.method.as_str(),
-        status: &status,
-        operation: &row.operation,
-        outcome: exchange.end.as_ref().map_or("open", |_| &row.outcome),
-    };
+    let subject = Subject::new(exchange, &row);
     if !filters.iter().all(|filter| filter.holds(&subject)) {
         return Verdict::Filtered;
     }

@@ -229,6 +229,12 @@ impl From<LossCause> for Cause {
 // === impl Amount ===
 
 impl Amount {
+    /// Returns whether it is nothing at all.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Adds another amount.
     pub fn add(&mut self, other: Self) {
         self.exchanges = self.exchanges.saturating_add(other.exchanges);

@@ -17,7 +17,8 @@ use crate::trace::format::{BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, VERSION, ma
 use crate::trace::index::{Chapter, Footer, Place, encode_chapters, encode_footer, encode_places};
 use crate::trace::record::{
     Counters, DropReason, End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, Gap, Header,
-    Interim, Link, Outcome, Passed, RequestHead, ResponseHead, Side, Trailers, Version,
+    Interim, Link, Omission, OmitReason, Outcome, Passed, RequestHead, ResponseHead, Side,
+    Trailers, Version,
 };
 use crate::trace::split::encode_base64;
 use crate::trace::wire::len_u64;
@@ -202,6 +203,40 @@ fn whole() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
+/// What version 1.1 added: omissions of all reasons, and a gap of what was damaged.
+fn omitted() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("golden.trace");
+    let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+    writer.append(request(4, 1_000_000, Method::GET, "/v1/models")).unwrap();
+    writer.append(end(&[], 4, 2_000_000, Outcome::Complete)).unwrap();
+    for event in left_out() {
+        writer.append(event).unwrap();
+    }
+    writer.finish().unwrap();
+    fs::read(path).unwrap()
+}
+
+fn left_out() -> Vec<Event> {
+    let omission = |reason: OmitReason, exchanges: u64| {
+        let (from, until) = (Nanos(1_000_000), Nanos(3_000_000));
+        Event::Omission(Omission { from, until, reason, exchanges, frames: 20, bytes: 300 })
+    };
+    vec![
+        omission(OmitReason::Sampled, 1),
+        omission(OmitReason::Filtered, 2),
+        omission(OmitReason::Cut, 4),
+        Event::Gap(Gap {
+            from: Nanos(2_000_000),
+            until: Nanos(3_000_000),
+            reason: DropReason::Damaged,
+            exchanges: 8,
+            frames: 0,
+            bytes: 0,
+        }),
+    ]
+}
+
 /// A file of a later minor version: an unknown record, and fields that were added.
 fn newer_minor() -> Vec<u8> {
     let mut file = File { bytes: magic(VERSION).to_vec(), chapters: Vec::new() };
@@ -295,6 +330,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
     let text: Vec<u8> = whole.iter().copied().filter(|&byte| byte != b'\r').collect();
     vec![
         ("v1.0.trace", whole.clone()),
+        ("v1.1-omission.trace", omitted()),
         ("v1.9-newer-minor.trace", newer_minor()),
         ("damaged/cut.trace", whole[..middle.start + 30].to_vec()),
         ("damaged/unfinished.trace", whole[..middle.start].to_vec()),
@@ -348,6 +384,25 @@ fn golden_version_1_0_reads_as_it_was_written() {
     }
     let found = verify(&trace).unwrap();
     assert_eq!(found.findings.len(), 2, "its two gaps: {:?}", found.findings);
+}
+
+#[test]
+fn golden_version_1_1_tells_of_what_was_left_out_and_of_damage() {
+    let trace = Trace::open(&folder().join("v1.1-omission.trace")).unwrap();
+    let events = trace.scan().unwrap().map(Result::unwrap);
+    let read: Vec<Event> = events.filter(|event| event.exchange().is_none()).collect();
+    assert_eq!(read, left_out());
+    let found = verify(&trace).unwrap();
+    let counters = Counters {
+        admitted: 16,
+        complete: 1,
+        sampled_out: 7,
+        dropped_damaged: 8,
+        ..Counters::default()
+    };
+    assert_eq!((found.stated, found.counted), (counters, counters));
+    assert_eq!(found.findings.len(), 1, "what was left out on purpose is no loss: {found:?}");
+    assert_eq!(found.causes.len(), 4);
 }
 
 #[test]

@@ -22,9 +22,6 @@ pub(crate) struct Mender {
     pub(crate) incomplete: Ids,
     /// Frames and bytes of these; exchanges are not counted here.
     pub(crate) lost: Amount,
-    latest: Nanos,
-    /// When what is lost was, as far as it is known.
-    hole: Option<(Nanos, Nanos)>,
 }
 
 /// Bytes and frames of a side that the new trace holds.
@@ -47,7 +44,6 @@ pub(crate) struct Copier {
 impl Mender {
     /// Returns the event as it can be written; none when it belongs to an exchange whose request head is lost.
     pub(crate) fn mend(&mut self, mut event: Event) -> Option<Event> {
-        self.latest = self.latest.max(event.at());
         let Some(id) = event.exchange() else { return Some(event) };
         if let Event::Request(_) = event {
             self.open.entry(id).or_default();
@@ -75,17 +71,9 @@ impl Mender {
         Some(event)
     }
 
-    /// Takes note that something between the last event and `next` can't be read; without `next` nothing follows.
-    pub(crate) fn hole(&mut self, next: Option<Nanos>) {
-        let (from, until) = (self.latest, next.unwrap_or(self.latest).max(self.latest));
-        let (first, _) = *self.hole.get_or_insert((from, until));
-        self.hole = Some((first, until));
-    }
-
-    /// Returns the gap that states what is missing, `exchanges` of it whole; none when nothing is.
-    pub(crate) fn gap(&self, exchanges: u64) -> Option<Gap> {
+    /// Returns the gap that states what is missing, `exchanges` of it whole, and was in the `hole`; none when nothing is.
+    pub(crate) fn gap(&self, exchanges: u64, (from, until): (Nanos, Nanos)) -> Option<Gap> {
         let Amount { frames, bytes, .. } = self.lost;
-        let (from, until) = self.hole.unwrap_or((Nanos::ZERO, self.latest));
         let reason = DropReason::Damaged;
         (exchanges > 0 || frames > 0 || bytes > 0).then_some(Gap {
             from,

@@ -12,7 +12,8 @@ use crate::trace::cause::Amount;
 use crate::trace::ids::Ids;
 use crate::trace::mend::{Copier, Mender};
 use crate::trace::reader::{Trace, TraceError};
-use crate::trace::record::{Counters, Event, Header};
+use crate::trace::record::{Event, Header};
+use crate::trace::source::{Census, Source};
 use crate::trace::writer::{Summary, WriteError};
 
 /// How the recovery of a file, or of a whole trace, came out; the gravest last.
@@ -88,15 +89,6 @@ pub enum RecoverError {
     },
 }
 
-/// Counts what there is of each file.
-#[derive(Clone, Copy, Debug, Default)]
-struct Census {
-    /// Exchanges whose request head is there.
-    exchanges: u64,
-    /// Everything that its events add up to.
-    counted: Counters,
-}
-
 /// Recovers the trace at `path` to the new file `out`.
 ///
 /// # Errors
@@ -106,29 +98,16 @@ pub fn recover(path: &Path, out: &Path) -> Result<Recovered, RecoverError> {
     let (trace, unreadable) = Trace::open_readable(path)?;
     let header = Header { segment: 0, ..trace.header().clone() };
     let mut copier = Copier::create(out, header)?;
-    let mut scan = trace.scan()?;
+    let mut source = Source::new(&trace)?;
     let mut mender = Mender::default();
-    let mut census = vec![Census::default(); trace.files().count()];
-    let mut met = 0;
-    while let Some(event) = scan.next() {
-        let event = event?;
-        if scan.losses().len() > met {
-            met = scan.losses().len();
-            mender.hole(Some(event.at()));
-        }
-        let file = &mut census[scan.segment()];
-        file.counted.count(&event);
-        file.exchanges += u64::from(matches!(event, Event::Request(_)));
+    while let Some(event) = source.next()? {
         if let Some(event) = mender.mend(event) {
             copier.put(event)?;
         }
     }
-    if scan.losses().len() > met {
-        mender.hole(None);
-    }
-    let mut files = judge(&trace, scan.losses(), &census);
-    let exchanges = lost_exchanges(&trace, &census);
-    if let Some(gap) = mender.gap(exchanges) {
+    let mut files = judge(&trace, source.scan.losses(), &source.census);
+    let exchanges = source.lost_exchanges();
+    if let Some(gap) = mender.gap(exchanges, source.hole()) {
         copier.put(Event::Gap(gap))?;
     }
     files.extend(unreadable.into_iter().map(|(path, error)| unread(path, &error)));
@@ -137,7 +116,7 @@ pub fn recover(path: &Path, out: &Path) -> Result<Recovered, RecoverError> {
     let lost = Amount { exchanges, file_bytes, ..mender.lost };
     let worst = files.iter().map(|file| file.outcome).max().unwrap_or(Recovery::Clean);
     let outcome = match worst.min(Recovery::WithLoss) {
-        _ if !missing.is_empty() || lost != Amount::default() => Recovery::WithLoss,
+        _ if !missing.is_empty() || !lost.is_none() => Recovery::WithLoss,
         worst => worst,
     };
     Ok(Recovered {
@@ -215,19 +194,6 @@ fn unread(path: PathBuf, error: &TraceError) -> RecoveredFile {
         losses: Vec::new(),
         error: Some(error.to_string()),
     }
-}
-
-/// Returns how many exchanges the counters know of that are neither there nor stated as missing: in these files, and in
-/// those between them, but not in what was before the first.
-fn lost_exchanges(trace: &Trace, census: &[Census]) -> u64 {
-    let last = trace.files().last().map_or(0, |file| file.counters.admitted);
-    let counted = |census: &Census| census.counted.admitted;
-    let known: u64 = census.iter().map(counted).sum();
-    let first = trace.files().next().filter(|file| file.segment > 0);
-    let before = first
-        .zip(census.first())
-        .map_or(0, |(file, census)| file.counters.admitted.saturating_sub(counted(census)));
-    last.saturating_sub(before + known)
 }
 
 // === impl Recovery ===

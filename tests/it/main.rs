@@ -28,6 +28,7 @@ mod support;
 mod telemetry_command;
 mod telemetry_samples;
 mod trace_command;
+mod trace_cut;
 mod trace_damage;
 mod trace_events;
 mod trace_recover;

@@ -1,9 +1,11 @@
-//! `reenact trace`: look at traces, check them, recover them, and turn them into other formats.
+//! `reenact trace`: look at traces, check them, recover, cut and merge them, and turn them into other formats.
 
+mod cut;
 mod export;
 mod har;
 mod info;
 mod list;
+mod merge;
 mod recover;
 mod show;
 mod verify;
@@ -18,7 +20,7 @@ use crate::trace::{Scan, Trace};
 
 use super::Outcome;
 
-/// Look at traces, check them, recover them, export them
+/// Look at traces, check them, recover, cut, merge and export them
 #[derive(Debug, Args)]
 pub(super) struct TraceArgs {
     #[command(subcommand)]
@@ -32,6 +34,8 @@ enum TraceVerb {
     Show(show::ShowArgs),
     Verify(verify::VerifyArgs),
     Recover(recover::RecoverArgs),
+    Cut(cut::CutArgs),
+    Merge(merge::MergeArgs),
     Export(export::ExportArgs),
 }
 
@@ -43,6 +47,8 @@ pub(super) fn run(args: TraceArgs) -> anyhow::Result<Outcome> {
         TraceVerb::Show(args) => show::run(&args, &mut out),
         TraceVerb::Verify(args) => verify::run(&args, &mut out),
         TraceVerb::Recover(args) => recover::run(&args, &mut out),
+        TraceVerb::Cut(args) => cut::run(&args),
+        TraceVerb::Merge(args) => merge::run(&args),
         TraceVerb::Export(args) => export::run(&args, &mut out),
     }?;
     out.flush()?;

@@ -1,11 +1,14 @@
-//! `--filter`: which exchanges of a trace are replayed.
+//! `--filter`: which exchanges of a trace are meant.
 //!
 //! A filter is `KEY=VALUE` or `KEY!=VALUE`; with several filters all must hold. `VALUE` may name alternatives with `|`, and
 //! `*` stands for any text: `model=llama*|qwen*`, `path!=/health`. `id` takes numbers and ranges: `id=1-100|205`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::results::rows::Measurement;
+use crate::trace::Exchange;
 use crate::trace::record::ExchangeId;
 
 /// One condition.
@@ -28,8 +31,8 @@ pub struct Subject<'a> {
     pub path: &'a str,
     /// Method.
     pub method: &'a str,
-    /// Status in digits.
-    pub status: &'a str,
+    /// Status.
+    pub status: Option<u16>,
     /// Operation, as in the run folder.
     pub operation: &'a str,
     /// Outcome, as in the run folder; `open` when the trace has no end of it.
@@ -82,23 +85,44 @@ enum Value {
 /// The keys, for messages.
 const KEYS: &str = "id, method, model, operation, outcome, path, status";
 
+// === impl Subject ===
+
+impl<'a> Subject<'a> {
+    /// Returns what filters see of an exchange; `row` is what [`recorded`](crate::results::recorded::recorded) makes of it.
+    #[must_use]
+    pub fn new(exchange: &'a Exchange, row: &'a Measurement) -> Self {
+        Self {
+            id: exchange.request.exchange,
+            model: row.model_recorded.as_deref().unwrap_or_default(),
+            path: &row.path,
+            method: exchange.request.method.as_str(),
+            status: row.status,
+            operation: &row.operation,
+            outcome: exchange.end.as_ref().map_or("open", |_| &row.outcome),
+        }
+    }
+}
+
 // === impl Filter ===
 
 impl Filter {
     /// Returns whether the condition holds.
     #[must_use]
     pub fn holds(&self, subject: &Subject<'_>) -> bool {
+        let status = || subject.status.map(|status| status.to_string()).unwrap_or_default();
         let text = match self.key {
-            Key::Id => "",
-            Key::Method => subject.method,
-            Key::Model => subject.model,
-            Key::Operation => subject.operation,
-            Key::Outcome => subject.outcome,
-            Key::Path => subject.path,
-            Key::Status => subject.status,
+            Key::Status => Cow::Owned(status()),
+            key => Cow::Borrowed(match key {
+                Key::Id | Key::Status => "",
+                Key::Method => subject.method,
+                Key::Model => subject.model,
+                Key::Operation => subject.operation,
+                Key::Outcome => subject.outcome,
+                Key::Path => subject.path,
+            }),
         };
         let found = match &self.value {
-            Value::Patterns(patterns) => patterns.iter().any(|pattern| matches(pattern, text)),
+            Value::Patterns(patterns) => patterns.iter().any(|pattern| matches(pattern, &text)),
             Value::Ranges(ranges) => {
                 ranges.iter().any(|(first, last)| (*first..=*last).contains(&subject.id.0))
             }
@@ -180,7 +204,7 @@ mod tests {
             model: "llama-3.1-8b",
             path: "/v1/chat/completions",
             method: "POST",
-            status: "200",
+            status: Some(200),
             operation: "chat",
             outcome: "complete",
         };

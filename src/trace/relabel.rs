@@ -1,0 +1,79 @@
+//! Moves events to another time axis and gives them other numbers.
+
+use crate::clock::Nanos;
+use crate::trace::record::{Event, ExchangeId, Gap, Omission};
+
+/// How the events of one recording are changed to stand beside those of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Relabel {
+    /// Added to every time, in nanoseconds.
+    pub(crate) later_ns: u64,
+    /// Place of the recording among all that are merged, and how many these are: connections take turns.
+    pub(crate) turn: (u64, u64),
+    /// The new index of each upstream.
+    pub(crate) upstreams: Vec<u32>,
+}
+
+// === impl Relabel ===
+
+impl Relabel {
+    /// Changes an event; `id` is the new number of its exchange.
+    pub(crate) fn apply(&self, event: &mut Event, id: Option<ExchangeId>) {
+        let number = |exchange: &mut ExchangeId| *exchange = id.unwrap_or(*exchange);
+        match event {
+            Event::Request(head) => {
+                number(&mut head.exchange);
+                self.shift(&mut head.at);
+                head.connection = self.connection(head.connection);
+                let upstream = usize::try_from(head.upstream).ok();
+                let known = upstream.and_then(|idx| self.upstreams.get(idx));
+                head.upstream = known.copied().unwrap_or(head.upstream);
+            }
+            Event::Link(link) => {
+                number(&mut link.exchange);
+                self.shift(&mut link.at);
+                link.connection = self.connection(link.connection);
+            }
+            Event::Interim(interim) => {
+                number(&mut interim.exchange);
+                self.shift(&mut interim.at);
+            }
+            Event::Response(head) => {
+                number(&mut head.exchange);
+                self.shift(&mut head.at);
+            }
+            Event::Frame(frame) => {
+                number(&mut frame.exchange);
+                self.shift(&mut frame.at);
+                self.shift(&mut frame.accepted);
+            }
+            Event::Trailers(trailers) => {
+                number(&mut trailers.exchange);
+                self.shift(&mut trailers.at);
+            }
+            Event::End(end) => {
+                number(&mut end.exchange);
+                self.shift(&mut end.at);
+            }
+            Event::Gap(Gap { from, until, .. }) | Event::Omission(Omission { from, until, .. }) => {
+                self.shift(from);
+                self.shift(until);
+            }
+        }
+    }
+
+    /// Returns `at` on the new time axis.
+    pub(crate) fn at(&self, at: Nanos) -> Nanos {
+        Nanos(at.0.saturating_add(self.later_ns))
+    }
+
+    fn shift(&self, at: &mut Nanos) {
+        *at = self.at(*at);
+    }
+
+    /// Numbers of connections take turns between the recordings: unique, and known without reading ahead.
+    fn connection(&self, number: u64) -> u64 {
+        let (turn, of) = self.turn;
+        number.saturating_sub(1).saturating_mul(of).saturating_add(turn + 1)
+    }
+}
