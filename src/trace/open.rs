@@ -32,6 +32,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) totals: Totals,
     pub(crate) losses: Vec<Loss>,
     pub(crate) gaps: Vec<Gap>,
+    /// How far it was read.
+    pub(crate) until: u64,
 }
 
 /// What has been learned of a file so far.
@@ -256,6 +258,7 @@ impl Survey {
             totals: self.totals,
             losses: self.losses,
             gaps: self.gaps,
+            until: self.until,
         })
     }
 }

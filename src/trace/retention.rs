@@ -70,6 +70,10 @@ impl Retention {
             self.deleted += 1;
             // One that somebody else has deleted or moved is as good as deleted.
             let _gone = fs::remove_file(&oldest.path);
+            // The folder of a recording that has none left; any other is not empty.
+            if let Some(folder) = oldest.path.parent() {
+                let _kept = fs::remove_dir(folder);
+            }
         }
     }
 }

@@ -137,6 +137,14 @@ impl Roll {
         })
     }
 
+    /// Has segments of earlier recordings, oldest first, count among those that are kept or deleted.
+    pub fn adopt(&mut self, segments: impl IntoIterator<Item = PathBuf>) {
+        for path in segments {
+            let bytes = fs::metadata(&path).map_or(0, |data| data.len());
+            self.retention.add(Closed::new(path, bytes));
+        }
+    }
+
     /// Takes an event; it is on its way to the disk after the next [`Self::flush`].
     ///
     /// # Errors
@@ -235,6 +243,12 @@ impl Roll {
         if let Some(writer) = &mut self.writer {
             writer.set_pressure(pressure);
         }
+    }
+
+    /// Returns the file or folder that is the trace.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.site.path()
     }
 
     /// Returns the counters as they would be written now.

@@ -41,6 +41,16 @@ pub(crate) struct Segment {
     unwritten: Unwritten,
 }
 
+/// What the summary of a segment is made from.
+pub(crate) struct Summing<'a> {
+    pub(crate) header: &'a Header,
+    /// Its exchanges by id.
+    pub(crate) places: &'a [Place],
+    pub(crate) totals: Totals,
+    /// Number of the first blob that would come next.
+    pub(crate) next_blob: u64,
+}
+
 /// The block being filled, and the blobs that the segment holds.
 #[derive(Debug)]
 struct Store {
@@ -187,7 +197,9 @@ impl Segment {
         self.totals.blob_bytes = self.store.blob_bytes;
         self.totals.raw_bytes = self.sink.chapters().iter().map(|chapter| chapter.raw).sum();
         self.totals.hurried_bytes = self.sink.hurried_bytes();
-        self.write_summary(counters)?;
+        let next_blob = self.store.blobs.next();
+        Summing { header: &self.header, places: &self.closed, totals: self.totals, next_blob }
+            .write(&mut self.sink, counters, &self.options)?;
         self.sink.catch_up().map_err(Refused::Stalled)?;
         let synced = self.options.sync != SyncPolicy::Never;
         if synced {
@@ -195,40 +207,6 @@ impl Segment {
         }
         self.sink.rename(path, synced)?;
         Ok(self.totals)
-    }
-
-    fn write_summary(&mut self, counters: &Counters) -> io::Result<()> {
-        let mut records = Vec::new();
-        // Once more, for a reader that finds the first one damaged.
-        put_record(&mut records, opcode::HEADER, &encode_header(&self.header));
-        let mut payload = Vec::new();
-        encode_chapters(self.sink.chapters(), &mut payload);
-        put_record(&mut records, opcode::MAP, &payload);
-        let mut blocks = vec![records];
-        for places in self.closed.chunks(INDEX_CHUNK) {
-            payload.clear();
-            encode_places(places, &mut payload);
-            let mut records = Vec::new();
-            put_record(&mut records, opcode::INDEX, &payload);
-            blocks.push(records);
-        }
-        let mut records = Vec::new();
-        let footer = Footer { totals: self.totals, counters: *counters };
-        put_record(&mut records, opcode::FOOTER, &encode_footer(&footer));
-        blocks.push(records);
-        self.sink.break_frame();
-        let summary = self.sink.offset();
-        let next_blob = self.store.blobs.next();
-        for records in blocks {
-            let mut raw = Vec::new();
-            if let Some(start) = self.sink.start(next_blob) {
-                put_record(&mut raw, opcode::START, &start.encode());
-            }
-            raw.extend_from_slice(&records);
-            self.sink.write_block(&raw, next_blob, Then::GoOn, &self.options)?;
-        }
-        self.sink.write_tail(summary);
-        Ok(())
     }
 
     fn frame(&mut self, frame: FrameRef<'_>, counters: &Counters) -> io::Result<()> {
@@ -362,6 +340,49 @@ impl Segment {
         }
         self.unwritten.settle(self.sink.written(), counters);
         Ok(true)
+    }
+}
+
+// === impl Summing ===
+
+impl Summing<'_> {
+    /// Writes the summary and the tail.
+    pub(crate) fn write(
+        &self,
+        sink: &mut Sink,
+        counters: &Counters,
+        options: &WriterOptions,
+    ) -> io::Result<()> {
+        let mut records = Vec::new();
+        // Once more, for a reader that finds the first one damaged.
+        put_record(&mut records, opcode::HEADER, &encode_header(self.header));
+        let mut payload = Vec::new();
+        encode_chapters(sink.chapters(), &mut payload);
+        put_record(&mut records, opcode::MAP, &payload);
+        let mut blocks = vec![records];
+        for places in self.places.chunks(INDEX_CHUNK) {
+            payload.clear();
+            encode_places(places, &mut payload);
+            let mut records = Vec::new();
+            put_record(&mut records, opcode::INDEX, &payload);
+            blocks.push(records);
+        }
+        let mut records = Vec::new();
+        let footer = Footer { totals: self.totals, counters: *counters };
+        put_record(&mut records, opcode::FOOTER, &encode_footer(&footer));
+        blocks.push(records);
+        sink.break_frame();
+        let summary = sink.offset();
+        for records in blocks {
+            let mut raw = Vec::new();
+            if let Some(start) = sink.start(self.next_blob) {
+                put_record(&mut raw, opcode::START, &start.encode());
+            }
+            raw.extend_from_slice(&records);
+            sink.write_block(&raw, self.next_blob, Then::GoOn, options)?;
+        }
+        sink.write_tail(summary);
+        Ok(())
     }
 }
 

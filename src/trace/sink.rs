@@ -1,7 +1,7 @@
 //! The file that a segment is written to: blocks through the compressor, the map of zstd frames, the tail.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,33 @@ impl Sink {
             stall: None,
             crc: 0,
             chapters: Vec::new(),
+            starts: true,
+            pressure: Pressure::None,
+            hurried: false,
+            hurried_bytes: 0,
+        })
+    }
+
+    /// Goes on with a file that was cut, from `offset` on: what is behind is taken off. The next block begins a zstd
+    /// frame.
+    pub(crate) fn reopen(
+        path: PathBuf,
+        file: File,
+        offset: u64,
+        chapters: Vec<Chapter>,
+    ) -> io::Result<Self> {
+        file.set_len(offset)?;
+        let mut file = file;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self {
+            file,
+            path,
+            compressor: Compressor::new()?,
+            offset,
+            unwritten: Vec::new(),
+            stall: None,
+            crc: 0,
+            chapters,
             starts: true,
             pressure: Pressure::None,
             hurried: false,

@@ -184,6 +184,52 @@ fn a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read() {
     assert_eq!(kept[0].response_body().len(), NOISE);
 }
 
+/// Returns the folders in a folder, by name.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> =
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_restart_closes_what_a_crash_left_open_and_records_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = PathBuf::from(format!("{}/", dir.path().display()));
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let fetch = |process: &Process| {
+        let mut peer = process.connect();
+        peer.send(GET);
+        peer.head();
+    };
+    let first = Process::start(&upstream.url(), &out, &[]);
+    fetch(&first);
+    let crashed = folders(dir.path()).remove(0).join("00000.trace.open");
+    let clock = Clock::start();
+    while Trace::open(&crashed).map_or(0, |trace| trace.health().counters.complete) == 0 {
+        assert!(clock.now().as_secs_f64() < PATIENCE.as_secs_f64());
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    // A second beside it: neither closes what the other writes.
+    let second = Process::start(&upstream.url(), &out, &[]);
+    fetch(&second);
+    assert!(crashed.exists());
+    first.signal("-KILL");
+    let (status, ..) = first.wait();
+    assert_eq!(status, None);
+    let third = Process::start(&upstream.url(), &out, &["--keep", "1G"]);
+    assert!(!crashed.exists());
+    for process in [second, third] {
+        process.signal("-TERM");
+        assert_eq!(process.wait().0, Some(0));
+    }
+    let traces = folders(dir.path());
+    assert_eq!(traces.len(), 3);
+    let counts: Vec<_> = traces.iter().map(|path| exchanges(path).len()).collect();
+    assert_eq!(counts, [1, 1, 0]);
+    assert!(traces.iter().all(|path| Trace::open(path).unwrap().health().complete));
+}
+
 #[test]
 fn who_wants_no_unrecorded_traffic_gets_503_until_the_disk_has_room() {
     let dir = tempfile::tempdir().unwrap();

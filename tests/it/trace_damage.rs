@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use reenact::trace::record::{DropReason, Event, Gap, Side};
 use reenact::trace::{
-    Assembler, Cause, Exchange, FindingKind, Recovery, Trace, TraceError, Writer, WriterOptions,
-    recover, verify,
+    Assembler, Cause, Closed, Exchange, Finding, FindingKind, Recovery, Trace, TraceError, Writer,
+    WriterOptions, close_left_open, recover, verify,
 };
 
 use crate::trace_events::{
@@ -314,4 +314,44 @@ fn what_is_flushed_can_be_read_while_the_writer_goes_on() {
     writer.append(end(1, millis(300))).unwrap();
     writer.finish().unwrap();
     assert!(Trace::open(&path).unwrap().health().complete);
+}
+
+/// Restart after a crash: what it left open is closed, with an index, and nothing of it changes.
+#[test]
+fn a_segment_that_a_crash_left_open_is_closed_as_it_is_wherever_it_was_cut() {
+    let sample = Sample::new(3);
+    let dir = tempfile::tempdir().unwrap();
+    let open = dir.path().join("a.trace.open");
+    let closed = dir.path().join("a.trace");
+    let first = sample.blocks()[0].0.end;
+    // All of the ends of blocks, and what is between them in steps.
+    let ends = sample.blocks().into_iter().map(|(block, _)| block.end);
+    let cuts = (first..sample.bytes.len()).step_by(37).chain(ends);
+    for len in cuts {
+        fs::write(&open, &sample.bytes[..len]).unwrap();
+        let before = read(&Trace::open(&open).unwrap());
+        let found = close_left_open(dir.path()).unwrap();
+        assert_eq!(found.len(), 1);
+        let outcome = found[0].outcome.as_ref().unwrap_or_else(|error| panic!("{len}: {error}"));
+        assert_eq!(*outcome, Closed::Now(before.len() as u64), "cut at {len}");
+        let trace = Trace::open(&closed).unwrap();
+        assert!(trace.health().complete, "cut at {len}: {:?}", trace.health());
+        assert_eq!(read(&trace), before, "cut at {len}");
+        let found = verify(&trace).unwrap();
+        let is_open = |finding: &Finding| finding.cause == Cause::UnderWay;
+        assert!(found.findings.iter().all(is_open), "cut at {len}: {:?}", found.findings);
+        fs::remove_file(&closed).unwrap();
+    }
+}
+
+#[test]
+fn a_segment_that_is_being_written_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trace");
+    let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+    writer.append(request(1, millis(1), "/")).unwrap();
+    writer.flush(millis(2)).unwrap();
+    let found = close_left_open(dir.path()).unwrap();
+    assert!(matches!(found[0].outcome, Ok(Closed::Busy)), "{found:?}");
+    assert_eq!(writer.finish().unwrap().counters.admitted, 1);
 }

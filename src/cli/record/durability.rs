@@ -1,14 +1,20 @@
 //! What the disk is asked for, and what is kept on it.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use crate::cli::duration;
-use crate::trace::{Keep, RollOptions, Site, SyncPolicy, WriterOptions};
+use crate::clock::{Clock, Nanos};
+use crate::trace::{
+    Closed, Keep, LeftOpen, RollOptions, Site, SyncPolicy, WriterOptions, close_left_open,
+};
 
 use super::args::bytes;
+use super::words::say;
 
 /// What is asked of the disk
 #[derive(Debug, Args)]
@@ -47,11 +53,20 @@ enum Fsync {
 // === impl DurabilityArgs ===
 
 impl DurabilityArgs {
-    /// Returns where the trace goes: a file, or a folder when it is to have several segments.
-    pub(super) fn site(&self, out: &Path) -> Site {
+    /// Returns where the trace goes: a file; a folder when it is to have several segments; when `out` ends with a slash, a
+    /// folder of this recording's own in it.
+    pub(super) fn site(&self, out: &Path, clock: Clock) -> Site {
+        if is_shared(out) {
+            let start = clock.anchor().rfc3339(Nanos::ZERO);
+            let name = start.split('.').next().unwrap_or_default().replace(':', "-") + "Z";
+            let numbered = (2..).map(|number| out.join(format!("{name}-{number}")));
+            let mut names = std::iter::once(out.join(&name)).chain(numbered);
+            return Site::Folder(
+                names.find(|name| !name.exists()).unwrap_or_else(|| out.join(name)),
+            );
+        }
         let is_cut = self.segment_size.is_some() || self.segment_time.is_some();
-        let is_folder = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
-        if is_cut || is_folder || !self.keep.is_empty() {
+        if is_cut || out.is_dir() || !self.keep.is_empty() {
             Site::Folder(out.to_owned())
         } else {
             Site::File(out.to_owned())
@@ -79,6 +94,49 @@ impl DurabilityArgs {
             min_free: self.min_free,
         }
     }
+}
+
+/// Returns whether `out` is a folder of traces: its name ends with a slash.
+pub(super) fn is_shared(out: &Path) -> bool {
+    out.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// Closes what earlier recordings have left open in the folder `out`, and says so; returns the segments that are closed,
+/// oldest first.
+pub(super) fn clear_up(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !out.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut folders = vec![out.to_owned()];
+    if is_shared(out) {
+        for entry in fs::read_dir(out).with_context(|| format!("can't read {}", out.display()))? {
+            folders.extend(entry.ok().map(|entry| entry.path()).filter(|path| path.is_dir()));
+        }
+    }
+    folders.sort();
+    let mut closed = Vec::new();
+    for folder in folders {
+        let found =
+            close_left_open(&folder).with_context(|| format!("can't read {}", folder.display()))?;
+        for LeftOpen { path, outcome } in found {
+            match outcome {
+                Ok(Closed::Busy) => {}
+                Ok(Closed::Now(exchanges)) => say(&format!(
+                    "closed {}, which an earlier recording had left open ({exchanges} exchanges)",
+                    path.display()
+                )),
+                Err(error) => say(&format!("{}: {error}", path.display())),
+            }
+        }
+        let mut segments: Vec<_> = fs::read_dir(&folder)
+            .with_context(|| format!("can't read {}", folder.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+            .collect();
+        segments.sort();
+        closed.append(&mut segments);
+    }
+    Ok(closed)
 }
 
 /// Reads a number of bytes.

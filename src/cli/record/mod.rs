@@ -62,6 +62,7 @@ pub(super) fn run(
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
     let writer = create(&args, &redactor, &url, clock)?;
+    let out = writer.path().to_owned();
     let sampling = match &args.samples {
         Some(dir) => Some(Sampling::begin(dir, &args.telemetry, clock, "record")?),
         None => None,
@@ -74,8 +75,8 @@ pub(super) fn run(
     let about = About {
         listen: url.clone(),
         upstreams: upstreams(&args),
-        trace: args.out.display().to_string(),
         fail_closed,
+        trace: out.display().to_string(),
     };
     let proxy =
         Proxy::new(Routes::new(args.upstream), clients, options, redactor.clone(), feed.clone());
@@ -89,7 +90,7 @@ pub(super) fn run(
         linger: LINGER,
         workers: Some(Arc::clone(&workers)),
     };
-    say(&format!("listening on {url}, recording to {}", args.out.display()));
+    say(&format!("listening on {url}, recording to {}", out.display()));
     if let Some(side) = &side {
         say(&format!("admin on {}", side.address().context("the address bound can't be read")?));
     }
@@ -112,7 +113,7 @@ pub(super) fn run(
     })?;
     // What is left ends with the workers, and each exchange says so, before the recorder closes the trace.
     drop((workers, runtime, proxy, admin));
-    let outcome = finish(recorder, &args.out, args.json);
+    let outcome = finish(recorder, &out, args.json);
     // After the trace: that it is whole matters more.
     if let Some(sampling) = sampling {
         let count = sampling.end(clock).context("the samples are incomplete")?;
@@ -244,6 +245,7 @@ fn read_key(path: &Path) -> anyhow::Result<[u8; 32]> {
 
 fn create(args: &RecordArgs, redactor: &Redactor, url: &str, clock: Clock) -> anyhow::Result<Roll> {
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.filter(|_| !durability::is_shared(&args.out));
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         anyhow::bail!("the folder {} does not exist; make it first", folder.display());
     }
@@ -258,6 +260,16 @@ fn create(args: &RecordArgs, redactor: &Redactor, url: &str, clock: Clock) -> an
         redacted: redactor.names(),
         sampled_ppm: 1_000_000,
     };
+    let earlier = durability::clear_up(&args.out)?;
+    if !durability::is_shared(&args.out) && !earlier.is_empty() {
+        anyhow::bail!(
+            "{} holds a trace already: choose another name, or end it with a slash to have each recording make a \
+             folder of its own in it",
+            args.out.display()
+        );
+    }
     let options = args.durability.options(args.keep.level);
-    Ok(Roll::create(args.durability.site(&args.out), header, options)?)
+    let mut roll = Roll::create(args.durability.site(&args.out, clock), header, options)?;
+    roll.adopt(earlier);
+    Ok(roll)
 }

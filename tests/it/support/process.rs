@@ -46,12 +46,15 @@ impl Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut first = String::new();
-        stderr.read_line(&mut first).unwrap();
+        let words = Words::default();
+        while stderr.read_line(&mut first).unwrap() > 0 && !first.starts_with("listening on ") {
+            words.add(first.trim_end());
+            first.clear();
+        }
         let address = first
             .split_once("://")
             .and_then(|(_, rest)| rest.split(',').next()?.parse().ok())
-            .unwrap_or_else(|| panic!("no address in {first:?}"));
-        let words = Words::default();
+            .unwrap_or_else(|| panic!("it does not listen: {}", words.0.0.lock().unwrap()));
         let heard = words.clone();
         let reading = thread::spawn(move || {
             for line in stderr.lines() {
