@@ -8,7 +8,7 @@
 //! # Flow
 //!
 //! ```text
-//! record   client -> proxy::handler -> http::tap --try_send(Event)--> recorder thread -> trace::Writer -> file
+//! record   client -> proxy::handler -> http::tap --try_send(Event)--> recorder thread -> trace::Roll -> segments
 //!                         \-> http::client -> upstream
 //! replay   file -> trace::Trace -> replay::plan -> pacer thread --Release--> dispatch -> call -> http::client -> target
 //!                                                            call --Measurement--> results thread -> Parquet
@@ -47,7 +47,8 @@
 //!    push a reference-counted `Bytes`, return the frame. No parse, no await, no lock, no copy (but for small frames, which
 //!    would otherwise keep a whole read buffer alive). `requests_arrive_byte_for_byte`, `responses_arrive_byte_for_byte`,
 //!    `each_event_arrives_when_it_was_sent`, `a_full_queue_harms_no_exchange_and_every_loss_is_counted`,
-//!    `a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read`
+//!    `a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read`, `a_stalled_disk_does_not_slow_a_client`,
+//!    `a_log_that_fails_for_a_while_loses_nothing_that_fits_into_the_queue`
 //! 2. Conservation: admitted = complete + failed + cancelled + sampled out + dropped, provable from the trace alone by
 //!    `reenact trace verify`. A dropped thing is a gap. `verify_has_three_verdicts`,
 //!    `loss_is_exit_status_3_and_a_gap_in_the_trace`
@@ -61,7 +62,8 @@
 //!    `no_credential_gets_into_the_queue`, `what_is_sent_carries_no_recorded_credential_and_names_the_target`
 //! 7. A trace cut at any byte reads up to its last flushed record and says so. Every length is checked against a named
 //!    limit before it is allocated. Reader memory follows the block, not the file.
-//!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`
+//!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`,
+//!    `recorders_killed_at_random_moments_lose_no_flushed_record`
 //! 8. A release never waits for the disk. Due times are absolute and fixed before the run; lateness is in every row.
 //!    `memory_stays_flat_whatever_the_trace_holds`, `a_stream_is_marked_frame_by_frame`
 //! 9. Same trace, same options: the same bytes in the same order at the same due times, on every machine.

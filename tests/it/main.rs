@@ -14,6 +14,7 @@ mod proxy_smuggling;
 mod proxy_upstream;
 mod record_admin;
 mod record_command;
+mod record_faults;
 mod record_handover;
 mod record_reload;
 mod replay_calls;
