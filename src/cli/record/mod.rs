@@ -35,6 +35,7 @@ mod durability;
 mod limits;
 mod listen;
 mod reload;
+mod supervisor;
 mod words;
 
 pub(super) use args::RecordArgs;
@@ -132,12 +133,14 @@ async fn serve(
     admin: &Admin,
 ) {
     admin.enter(Phase::Ready);
+    supervisor::tell("READY=1");
     let making = Arc::clone(proxy);
     let mut again = signals.clone();
     let shutdown = async {
         // The sender lives as long as the runtime.
         let _signal = signals.wait_for(|count| *count >= 1).await;
         admin.enter(Phase::Draining);
+        supervisor::tell("STOPPING=1");
     };
     let give_up = async {
         say("finishing what is under way; a second signal ends at once");

@@ -69,11 +69,11 @@ fn print_json(status: &RecorderStatus, written: Option<&Rolled>) -> anyhow::Resu
     Ok(())
 }
 
-/// Says how the recording goes: on a line that stays in place where there is a terminal, otherwise every 10 s.
+/// Says how the recording goes: on a line that stays in place where there is a terminal, otherwise in one each minute.
 pub(super) async fn tell(feed: Feed) {
     if !std::io::stderr().is_terminal() {
         loop {
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(SUMMARY_EVERY).await;
             say(&describe(&feed.status()));
         }
     }
@@ -89,14 +89,24 @@ pub(super) async fn tell(feed: Feed) {
     }
 }
 
-/// Says when the recorder can't write, and when it can again.
+/// Says when recording is stopped and started, when the recorder can't write, and when it can again.
 pub(super) async fn watch(feed: Feed) {
     let mut trouble: Option<(String, Clock)> = None;
+    let mut was_paused = false;
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
+        let is_paused = feed.status().paused;
+        if is_paused != was_paused {
+            say(if is_paused {
+                "recording is stopped on request; traffic goes on unrecorded"
+            } else {
+                "recording is started again"
+            });
+            was_paused = is_paused;
+        }
         trouble = match (trouble, feed.trouble()) {
             (None, Some(why)) => {
-                say(&format!(
+                warn(&format!(
                     "degraded: {why}; traffic goes on, what fits into the queue waits for the disk"
                 ));
                 Some((why, Clock::start()))
@@ -113,7 +123,7 @@ pub(super) async fn watch(feed: Feed) {
             }
             (Some((before, since)), Some(why)) => {
                 if before != why {
-                    say(&format!("still degraded: {why}"));
+                    warn(&format!("still degraded: {why}"));
                 }
                 Some((why, since))
             }
@@ -122,6 +132,8 @@ pub(super) async fn watch(feed: Feed) {
     }
 }
 
+/// How often a log gets a line when nothing else happens.
+const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// How often the recorder is asked how it is.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 
@@ -148,13 +160,33 @@ fn describe(status: &RecorderStatus) -> String {
             HumanBytes(status.lost_bytes),
         );
     }
+    if status.paused {
+        line += ", STOPPED ON REQUEST";
+    }
     if status.degraded {
         line += ", NOTHING CAN BE WRITTEN";
     }
     line
 }
 
-#[expect(clippy::print_stderr, reason = "words go to stderr")]
+/// Says something on a line of its own.
 pub(super) fn say(sentence: &str) {
-    eprintln!("{sentence}");
+    print("", sentence);
+}
+
+/// Says something that somebody should look at: systemd's journal shows it as a warning.
+pub(super) fn warn(sentence: &str) {
+    print(if is_journal() { "<4>" } else { "" }, sentence);
+}
+
+#[expect(clippy::print_stderr, reason = "words go to stderr")]
+fn print(level: &str, sentence: &str) {
+    eprintln!("{level}{sentence}");
+}
+
+/// Returns whether stderr goes to systemd's journal, which names the device and inode that it gave us.
+fn is_journal() -> bool {
+    let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(std::io::stderr())
+        .is_ok_and(|found| journal.to_str() == Some(&format!("{}:{}", found.st_dev, found.st_ino)))
 }
