@@ -278,6 +278,11 @@ impl SideTap {
         Self { ledger: Some(ledger), side, passed: Passed::default(), small: Vec::new() }
     }
 
+    /// Returns the side that it watches.
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
     /// Watches nothing.
     #[must_use]
     pub fn silent() -> Self {
@@ -297,6 +302,12 @@ impl SideTap {
             self.small.extend_from_slice(data);
         }
         Kept::Small
+    }
+
+    /// Bytes passed that may be a part of a larger buffer.
+    pub(super) fn pass_part(&mut self, data: &Bytes, at: Nanos, accepted: Nanos) {
+        let kept = self.hold(data);
+        self.pass(kept, at, accepted);
     }
 
     /// A frame passed.

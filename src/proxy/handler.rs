@@ -27,7 +27,7 @@ use crate::proxy::options::ProxyOptions;
 use crate::proxy::queue::Feed;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Routes;
-use crate::proxy::tunnel;
+use crate::proxy::tunnel::{self, Protocol};
 use crate::proxy::upload::Upload;
 use crate::trace::record::{Event, FaultKind, Interim, ResponseHead, Side};
 use crate::trace::redact::Redactor;
@@ -271,12 +271,14 @@ impl Connection {
         };
         let upstream = hyper::upgrade::on(&mut response);
         self.accepted.outlet.open_tunnel();
+        let is_websocket = protocol.as_ref().is_some_and(hops::is_websocket);
+        let spoken = if is_websocket { Protocol::WebSocket } else { Protocol::Other };
         let TakenHead { parts, onward, at, .. } =
             self.take_head(ledger, response, version, protocol.as_ref());
         let guard = Arc::clone(&self.proxy.tunnels).try_read_owned().ok();
         let (ledger, clock) = (Arc::clone(ledger), self.proxy.clock);
         tokio::spawn(async move {
-            tunnel::run(client, upstream, ledger, clock).await;
+            tunnel::run(client, upstream, spoken, ledger, clock).await;
             drop(guard);
         });
         let silent = TapBody::new(Answer::Own(None), SideTap::silent(), self.proxy.clock);

@@ -40,6 +40,12 @@ pub fn upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     (is_nominated && more.is_none() && !lists(asked, "h2c")).then_some(asked)
 }
 
+/// Returns whether a protocol to change to is WebSocket.
+#[must_use]
+pub fn is_websocket(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket")
+}
+
 /// Returns whether `chosen` is one of the protocols in `asked`.
 #[must_use]
 pub fn offers(asked: &HeaderValue, chosen: &HeaderValue) -> bool {

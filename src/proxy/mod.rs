@@ -42,6 +42,7 @@ mod refusal;
 pub mod route;
 mod tunnel;
 pub mod upload;
+pub mod websocket;
 
 pub use admin::{About, Admin, Phase};
 pub use handler::Proxy;

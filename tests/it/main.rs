@@ -12,6 +12,7 @@ mod proxy_limits;
 mod proxy_protocol;
 mod proxy_smuggling;
 mod proxy_upstream;
+mod proxy_websocket;
 mod record_admin;
 mod record_command;
 mod record_faults;
