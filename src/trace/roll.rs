@@ -29,6 +29,8 @@ pub struct Roll {
     writer: Option<Writer>,
     /// When the open segment was begun.
     begun: Nanos,
+    /// Whether anything was appended to it.
+    is_used: bool,
     /// Since when nothing could be written.
     stalled: Option<Nanos>,
     /// When the disk was last looked at.
@@ -126,6 +128,7 @@ impl Roll {
             options,
             writer: Some(writer),
             begun: Nanos::ZERO,
+            is_used: false,
             stalled: None,
             looked: Nanos::ZERO,
             counters,
@@ -156,6 +159,7 @@ impl Roll {
             self.legacy.events.push(event);
             return Ok(());
         };
+        self.is_used = true;
         let appended = writer.append(event);
         self.counters = writer.counters();
         self.unless_fatal(appended)
@@ -168,6 +172,7 @@ impl Roll {
     pub fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<(), WriteError> {
         match &mut self.writer {
             Some(writer) => {
+                self.is_used = true;
                 let appended = writer.append_frame(frame);
                 self.unless_fatal(appended)
             }
@@ -311,7 +316,8 @@ impl Roll {
         writer.flush(now)?;
         let large = self.options.segment_bytes.is_some_and(|max| writer.written_bytes() >= max);
         let old = self.options.segment_time.is_some_and(|max| now.since(self.begun) >= max);
-        if large || old {
+        // Nobody is served by a file each quarter of an hour of a quiet night.
+        if self.is_used && (large || old) {
             // Everything is in the file then, and an error below costs nothing but the index.
             writer.flush(Nanos(u64::MAX))?;
             if let Some(writer) = self.writer.take() {
@@ -368,7 +374,7 @@ impl Roll {
         let options = WriterOptions { counters, ..self.options.writer };
         let mut writer = Writer::create(&path, header, options)?;
         self.header.segment = segment;
-        self.begun = now;
+        (self.begun, self.is_used) = (now, is_legacy);
         let Legacy { events, lost, .. } = std::mem::take(&mut self.legacy);
         for event in events {
             writer.append(event)?;
