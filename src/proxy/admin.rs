@@ -16,7 +16,7 @@ use crate::http::side::SideResponse;
 use crate::proxy::common::Common;
 use crate::proxy::metrics::{CLASSES, FAULTS, Totals};
 use crate::proxy::page;
-use crate::proxy::queue::RecorderStatus;
+use crate::proxy::status::RecorderStatus;
 
 /// The admin service of a proxy.
 pub struct Admin {

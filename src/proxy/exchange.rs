@@ -16,7 +16,7 @@ use crate::http::tap::{Ending, Tap};
 use crate::http::{Boarding, BodyError, Carried};
 use crate::proxy::common::Common;
 use crate::proxy::metrics::Ticket;
-use crate::proxy::queue::Admission;
+use crate::proxy::status::Admission;
 use crate::proxy::upload::UploadError;
 use crate::trace::record::{
     End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, Outcome, Passed,

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use crate::proxy::metrics::{ADDED_BOUNDS_US, CLASSES, FAULTS, Latencies, Totals};
-use crate::proxy::queue::{RecorderState, RecorderStatus};
+use crate::proxy::status::{RecorderState, RecorderStatus};
 
 /// Its media type.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -370,7 +370,7 @@ mod tests {
     use std::sync::{Mutex, MutexGuard};
 
     use super::*;
-    use crate::proxy::queue::{Admission, RecorderState};
+    use crate::proxy::status::{Admission, RecorderState};
     use crate::trace::record::{Counters, Frame, Gap, RequestHead, Side, Version};
 
     /// A log that works, refuses or panics as it is told. Clones are the same log.

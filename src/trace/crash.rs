@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::open::SegmentInfo;
 use crate::trace::reader::TraceError;
-use crate::trace::segment::Summing;
 use crate::trace::sink::Sink;
+use crate::trace::summing::Summing;
 use crate::trace::writer::{WriteError, WriterOptions};
 
 /// A segment that was found open.

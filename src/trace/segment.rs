@@ -4,25 +4,22 @@
 //! pieces follows when all its bytes are in blobs, in the same block or later, and always before its side's trailers and
 //! the exchange's end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::Nanos;
-use crate::trace::blobs::{BlobTable, Lookup};
-use crate::trace::block::{BlockBuilder, PiecePlace, put_record};
-use crate::trace::codec::{encode_event, encode_header};
-use crate::trace::columns::{MAX_INLINE, Stamp, stamp};
+use crate::trace::codec::encode_event;
+use crate::trace::columns::{MAX_INLINE, stamp};
 use crate::trace::compress::Then;
-use crate::trace::format::{MAX_RECORD, opcode};
-use crate::trace::index::{
-    Footer, INDEX_CHUNK, Place, Totals, encode_chapters, encode_footer, encode_places,
-};
+use crate::trace::format::MAX_RECORD;
+use crate::trace::index::{Place, Totals};
 use crate::trace::record::{Counters, Event, ExchangeId, FrameRef, Header, Side};
 use crate::trace::sink::Sink;
-use crate::trace::split::Splitter;
-use crate::trace::unwritten::{Frames, Held, Legacy, Unwritten};
+use crate::trace::stretch::{Body, Store, Stretch};
+use crate::trace::summing::Summing;
+use crate::trace::unwritten::{Held, Legacy, Unwritten};
 use crate::trace::wire::len_u64;
 use crate::trace::writer::{Refused, SyncPolicy, WriterOptions};
 
@@ -41,52 +38,12 @@ pub(crate) struct Segment {
     unwritten: Unwritten,
 }
 
-/// What the summary of a segment is made from.
-pub(crate) struct Summing<'a> {
-    pub(crate) header: &'a Header,
-    /// Its exchanges by id.
-    pub(crate) places: &'a [Place],
-    pub(crate) totals: Totals,
-    /// Number of the first blob that would come next.
-    pub(crate) next_blob: u64,
-}
-
-/// The block being filled, and the blobs that the segment holds.
-#[derive(Debug)]
-struct Store {
-    block: BlockBuilder,
-    blobs: BlobTable,
-    blob_bytes: u64,
-}
-
 /// An exchange that has not ended.
 #[derive(Debug)]
 struct Open {
     place: Place,
     request: Body,
     response: Body,
-}
-
-/// One side's body so far.
-#[derive(Debug, Default)]
-struct Body {
-    /// Bytes that came.
-    len: u64,
-    /// The frames that are being cut into pieces.
-    stretch: Option<Box<Stretch>>,
-}
-
-/// Consecutive frames of a body whose bytes go to pieces.
-#[derive(Debug)]
-struct Stretch {
-    /// Where the next piece goes: the bytes before are in blobs.
-    place: PiecePlace,
-    splitter: Splitter,
-    hasher: blake3::Hasher,
-    /// Frames whose bytes are not all in blobs yet, with the offset at which they start.
-    waiting: VecDeque<(Stamp, u64)>,
-    /// When the oldest byte that is not in a blob came.
-    since: Option<Nanos>,
 }
 
 /// Response frames of at least this many bytes go to pieces, as all request frames do.
@@ -106,11 +63,7 @@ impl Segment {
             sink,
             options,
             header,
-            store: Store {
-                block: BlockBuilder::default(),
-                blobs: BlobTable::new(options.blob_entries),
-                blob_bytes: 0,
-            },
+            store: Store::new(options.blob_entries),
             open: BTreeMap::new(),
             closed: Vec::new(),
             totals: Totals::default(),
@@ -173,11 +126,7 @@ impl Segment {
         self.held.frames.extend(self.store.block.frame_counts());
         for (id, open) in &self.open {
             for (side, body) in [(Side::Request, &open.request), (Side::Response, &open.response)] {
-                let waiting = body.stretch.iter().flat_map(|stretch| &stretch.waiting);
-                let frames = waiting.fold(Frames::default(), |sum, (stamp, _)| Frames {
-                    count: sum.count + 1,
-                    bytes: sum.bytes + stamp.len,
-                });
+                let frames = body.waiting();
                 if frames.count > 0 {
                     self.held.frames.push(((*id, side), frames));
                 }
@@ -229,7 +178,7 @@ impl Segment {
         let stretch = body
             .stretch
             .get_or_insert_with(|| Box::new(Stretch::new(frame.exchange, frame.side, offset)));
-        stretch.waiting.push_back((stamp, offset));
+        stretch.expect(stamp, offset);
         let mut parts = frame.data.chunks(PART);
         if let Some(part) = parts.next() {
             stretch.push(part, frame.at, &mut self.store);
@@ -343,49 +292,6 @@ impl Segment {
     }
 }
 
-// === impl Summing ===
-
-impl Summing<'_> {
-    /// Writes the summary and the tail.
-    pub(crate) fn write(
-        &self,
-        sink: &mut Sink,
-        counters: &Counters,
-        options: &WriterOptions,
-    ) -> io::Result<()> {
-        let mut records = Vec::new();
-        // Once more, for a reader that finds the first one damaged.
-        put_record(&mut records, opcode::HEADER, &encode_header(self.header));
-        let mut payload = Vec::new();
-        encode_chapters(sink.chapters(), &mut payload);
-        put_record(&mut records, opcode::MAP, &payload);
-        let mut blocks = vec![records];
-        for places in self.places.chunks(INDEX_CHUNK) {
-            payload.clear();
-            encode_places(places, &mut payload);
-            let mut records = Vec::new();
-            put_record(&mut records, opcode::INDEX, &payload);
-            blocks.push(records);
-        }
-        let mut records = Vec::new();
-        let footer = Footer { totals: self.totals, counters: *counters };
-        put_record(&mut records, opcode::FOOTER, &encode_footer(&footer));
-        blocks.push(records);
-        sink.break_frame();
-        let summary = sink.offset();
-        for records in blocks {
-            let mut raw = Vec::new();
-            if let Some(start) = sink.start(self.next_blob) {
-                put_record(&mut raw, opcode::START, &start.encode());
-            }
-            raw.extend_from_slice(&records);
-            sink.write_block(&raw, self.next_blob, Then::GoOn, options)?;
-        }
-        sink.write_tail(summary);
-        Ok(())
-    }
-}
-
 // === impl Open ===
 
 impl Open {
@@ -394,84 +300,5 @@ impl Open {
             Side::Request => &mut self.request,
             Side::Response => &mut self.response,
         }
-    }
-}
-
-// === impl Body ===
-
-impl Body {
-    /// Cuts what waits, and ends the stretch with its digest.
-    fn end_stretch(&mut self, store: &mut Store) {
-        if let Some(mut stretch) = self.stretch.take() {
-            stretch.cut(store);
-            let mut digest = [0; 8];
-            digest.copy_from_slice(&stretch.hasher.finalize().as_bytes()[..8]);
-            store.block.end_pieces(stretch.place, digest);
-        }
-    }
-}
-
-// === impl Stretch ===
-
-impl Stretch {
-    fn new(exchange: ExchangeId, side: Side, start: u64) -> Self {
-        Self {
-            place: PiecePlace { exchange, side, start, offset: start },
-            splitter: Splitter::new(),
-            hasher: blake3::Hasher::new(),
-            waiting: VecDeque::new(),
-            since: None,
-        }
-    }
-
-    /// Takes the next bytes.
-    fn push(&mut self, data: &[u8], at: Nanos, store: &mut Store) {
-        self.hasher.update(data);
-        let before = self.place.offset;
-        let place = &mut self.place;
-        self.splitter.push(data, &mut |base64, bytes| store.piece(place, base64, bytes));
-        if self.place.offset > before {
-            self.since = None;
-        }
-        // All of the part may be in blobs by now; then a later cut finds nothing to do.
-        self.since.get_or_insert(at);
-        self.release(store);
-    }
-
-    /// Puts every byte that came into a blob.
-    fn cut(&mut self, store: &mut Store) {
-        let place = &mut self.place;
-        self.splitter.cut(&mut |base64, bytes| store.piece(place, base64, bytes));
-        self.since = None;
-        self.release(store);
-    }
-
-    /// Hands on the frames whose bytes are all in blobs.
-    fn release(&mut self, store: &mut Store) {
-        while let Some(&(stamp, offset)) = self.waiting.front() {
-            if offset + stamp.len > self.place.offset {
-                break;
-            }
-            self.waiting.pop_front();
-            store.block.frame_in_pieces(self.place.exchange, self.place.side, stamp, offset);
-        }
-    }
-}
-
-// === impl Store ===
-
-impl Store {
-    /// Stores a piece of a body, or finds it stored.
-    fn piece(&mut self, place: &mut PiecePlace, base64: bool, bytes: &[u8]) {
-        let id = match self.blobs.lookup(base64, bytes) {
-            Lookup::Known(id) => id,
-            Lookup::New(id) => {
-                self.block.blob(base64, bytes);
-                self.blob_bytes += len_u64(bytes.len());
-                id
-            }
-        };
-        self.block.piece(*place, id);
-        place.offset += if base64 { len_u64(bytes.len() / 3 * 4) } else { len_u64(bytes.len()) };
     }
 }
