@@ -117,7 +117,8 @@ impl Admin {
 
     fn metrics(&self) -> SideResponse {
         let (totals, status) = self.numbers();
-        let page = page::page(&totals, &status, self.common.clock().anchor().unix_ns(Nanos::ZERO));
+        let started = self.common.clock().anchor().unix_ns(Nanos::ZERO);
+        let page = page::page(&totals, &status, &self.common.feed.disk_times(), started);
         respond(StatusCode::OK, page::CONTENT_TYPE, page)
     }
 

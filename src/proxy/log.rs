@@ -1,6 +1,7 @@
 //! What the recorder writes to: a trace, or a stand-in for one.
 
 use std::error::Error;
+use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::trace::record::{Counters, Event, FrameRef};
@@ -60,6 +61,11 @@ pub trait Log: Send {
 
     /// Returns the bytes on disk.
     fn written_bytes(&self) -> u64;
+
+    /// Takes out how long each fsync took since the last call.
+    fn take_syncs(&mut self) -> Vec<Duration> {
+        Vec::new()
+    }
 
     /// Closes it.
     ///
@@ -141,6 +147,10 @@ impl Log for Roll {
 
     fn written_bytes(&self) -> u64 {
         Self::written_bytes(self)
+    }
+
+    fn take_syncs(&mut self) -> Vec<Duration> {
+        Self::take_syncs(self)
     }
 
     fn finish(self, now: Nanos) -> Result<Rolled, WriteError> {

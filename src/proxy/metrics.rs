@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::clock::Nanos;
+use crate::proxy::histogram::{Histogram, Latencies};
 use crate::proxy::open::{Open, Slot};
 use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome, Side};
 
@@ -33,8 +34,7 @@ struct Stripe {
     upstream_faults: [AtomicU64; FAULTS.len()],
     disconnects: [AtomicU64; 2],
     body_bytes: [AtomicU64; 2],
-    added_ns: AtomicU64,
-    added: [AtomicU64; ADDED_BOUNDS_US.len() + 1],
+    added: Histogram,
     open: Open,
 }
 
@@ -94,27 +94,12 @@ pub struct Totals {
     pub added: Latencies,
 }
 
-/// Latencies by size.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latencies {
-    /// How many were at most as long as each of [`ADDED_BOUNDS_US`] and longer than the one before; the last: than all.
-    pub counts: [u64; ADDED_BOUNDS_US.len() + 1],
-    /// Their sum, in nanoseconds.
-    pub sum_ns: u64,
-}
-
 /// Classes of status codes.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Kinds of fault, as a trace names them.
 pub const FAULTS: [&str; 9] =
     ["closed", "connect", "disconnected", "dns", "other", "protocol", "reset", "timeout", "tls"];
-
-/// Upper bounds of added latency, in microseconds.
-pub const ADDED_BOUNDS_US: [u64; 17] = [
-    10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000,
-    250_000, 1_000_000,
-];
 
 /// A few more than threads usually serve; two that share one still count right.
 const STRIPES: usize = 16;
@@ -171,11 +156,7 @@ impl Metrics {
 
     /// Counts a latency that the proxy added, see [`Totals::added`].
     pub(super) fn added(&self, latency: Duration) {
-        let stripe = self.here();
-        let ns = Nanos::from(latency).0;
-        let bucket = ADDED_BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);
-        add(&stripe.added[bucket], 1);
-        add(&stripe.added_ns, ns);
+        self.here().added.record(latency);
     }
 
     /// Returns the sums.
@@ -258,14 +239,13 @@ impl Stripe {
             (&mut totals.upstream_disconnects, &self.disconnects[1]),
             (&mut totals.request_body_bytes, &self.body_bytes[0]),
             (&mut totals.response_body_bytes, &self.body_bytes[1]),
-            (&mut totals.added.sum_ns, &self.added_ns),
         ] {
             *sum += part.load(Ordering::Relaxed);
         }
         add_all(&mut totals.upstream_responses, &self.responses[Answerer::Upstream as usize]);
         add_all(&mut totals.proxy_responses, &self.responses[Answerer::Proxy as usize]);
         add_all(&mut totals.upstream_faults, &self.upstream_faults);
-        add_all(&mut totals.added.counts, &self.added);
+        totals.added.add(&self.added.latencies());
     }
 }
 
@@ -310,20 +290,6 @@ mod tests {
         let totals = metrics.totals(Nanos(2));
         assert_eq!(totals.upstream_faults, [0; FAULTS.len()]);
         assert_eq!((totals.client_disconnects, totals.upstream_disconnects), (1, 0));
-    }
-
-    #[test]
-    fn a_latency_at_a_bound_is_within_it() {
-        let metrics = Metrics::default();
-        for us in [0, 10, 11, 1_000_000, 1_000_001] {
-            metrics.added(Duration::from_micros(us));
-        }
-        let added = metrics.totals(Nanos(0)).added;
-        let last = ADDED_BOUNDS_US.len();
-        assert_eq!((added.counts[0], added.counts[1]), (2, 1));
-        assert_eq!((added.counts[last - 1], added.counts[last]), (1, 1));
-        assert_eq!(added.sum_ns, 2_000_022_000);
-        assert!(ADDED_BOUNDS_US.is_sorted());
     }
 
     #[test]

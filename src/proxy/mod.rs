@@ -29,6 +29,7 @@ pub mod exchange;
 mod expect;
 mod framing;
 pub mod handler;
+pub mod histogram;
 pub mod hops;
 pub mod lane;
 pub mod log;

@@ -3,8 +3,9 @@
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-use crate::proxy::metrics::{ADDED_BOUNDS_US, CLASSES, FAULTS, Latencies, Totals};
-use crate::proxy::status::{RecorderState, RecorderStatus};
+use crate::proxy::histogram::{BOUNDS_US, Latencies};
+use crate::proxy::metrics::{CLASSES, FAULTS, Totals};
+use crate::proxy::status::{DiskTimes, RecorderState, RecorderStatus};
 
 /// Its media type.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -18,7 +19,12 @@ struct Page {
 }
 
 /// Writes the page; `started` is the wall clock at the start, in nanoseconds since 1970.
-pub(super) fn page(totals: &Totals, status: &RecorderStatus, started: i64) -> String {
+pub(super) fn page(
+    totals: &Totals,
+    status: &RecorderStatus,
+    disk: &DiskTimes,
+    started: i64,
+) -> String {
     let mut page = Page::default();
     page.family("reenact_build_info", "gauge", "1; the label says which version runs");
     page.line(&[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -26,6 +32,11 @@ pub(super) fn page(totals: &Totals, status: &RecorderStatus, started: i64) -> St
     page.line(&[], seconds(u64::try_from(started).unwrap_or(0)));
     page.exchanges(totals);
     page.recording(status, totals);
+    let help = "Time that it took to hand what was recorded to the file system, ten times a second; with --fsync flush it \
+                includes waiting for the disk";
+    page.latencies("reenact_flush_seconds", help, &disk.flushes);
+    let help = "Time that the disk took to confirm a flush or a closed segment (fsync)";
+    page.latencies("reenact_fsync_seconds", help, &disk.syncs);
     page.text
 }
 
@@ -148,7 +159,7 @@ impl Page {
 
     fn latencies(&mut self, name: &'static str, help: &str, latencies: &Latencies) {
         self.family(name, "histogram", help);
-        let bounds = ADDED_BOUNDS_US.iter().map(|us| seconds(us * 1_000).to_string());
+        let bounds = BOUNDS_US.iter().map(|us| seconds(us * 1_000).to_string());
         let mut count = 0;
         for (bound, bucket) in bounds.chain(["+Inf".to_owned()]).zip(&latencies.counts) {
             count += bucket;
@@ -185,11 +196,11 @@ mod tests {
 
     #[test]
     fn a_histogram_is_cumulative_and_has_its_sum() {
-        let mut counts = [0; ADDED_BOUNDS_US.len() + 1];
-        (counts[0], counts[1], counts[ADDED_BOUNDS_US.len()]) = (2, 1, 4);
+        let mut counts = [0; BOUNDS_US.len() + 1];
+        (counts[0], counts[1], counts[BOUNDS_US.len()]) = (2, 1, 4);
         let totals =
             Totals { added: Latencies { counts, sum_ns: 1_500_000_000 }, ..Totals::default() };
-        let page = page(&totals, &RecorderStatus::default(), 1_500_000_000);
+        let page = page(&totals, &RecorderStatus::default(), &DiskTimes::default(), 1_500_000_000);
         for line in [
             "# TYPE reenact_added_latency_seconds histogram",
             "reenact_added_latency_seconds_bucket{le=\"0.00001\"} 2",
@@ -206,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_family_is_described_once_and_no_line_is_said_twice() {
-        let page = page(&Totals::default(), &RecorderStatus::default(), 0);
+        let page = page(&Totals::default(), &RecorderStatus::default(), &DiskTimes::default(), 0);
         let mut seen = std::collections::BTreeSet::new();
         for line in page.lines() {
             let key = if line.starts_with('#') { line } else { line.rsplit_once(' ').unwrap().0 };

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
 use crate::clock::{Clock, Nanos};
+use crate::proxy::histogram::Histogram;
 use crate::proxy::lane::{self, Batch};
 use crate::proxy::log::Log;
-use crate::proxy::status::{Admission, RecorderStatus};
+use crate::proxy::status::{Admission, DiskTimes, RecorderStatus};
 use crate::trace::record::{
     Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, RequestHead, ResponseHead, Side,
 };
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     /// Why nothing is written at present.
     trouble: Mutex<Option<String>>,
     pub(super) counters: Mutex<Counters>,
+    pub(super) flushes: Histogram,
+    syncs: Histogram,
 }
 
 #[derive(Default)]
@@ -89,6 +92,13 @@ impl Feed {
     #[must_use]
     pub fn status(&self) -> RecorderStatus {
         self.shared.status()
+    }
+
+    /// Returns how long the disk took so far.
+    #[must_use]
+    pub fn disk_times(&self) -> DiskTimes {
+        let Shared { flushes, syncs, .. } = &*self.shared;
+        DiskTimes { flushes: flushes.latencies(), syncs: syncs.latencies() }
     }
 
     /// Stops recording exchanges that begin from now on, or starts again; true when that is a change.
@@ -212,6 +222,8 @@ impl Shared {
             interruptions: AtomicU64::new(0),
             trouble: Mutex::default(),
             counters: Mutex::new(counters),
+            flushes: Histogram::default(),
+            syncs: Histogram::default(),
         }
     }
 
@@ -315,7 +327,10 @@ impl Shared {
         }
     }
 
-    pub(super) fn publish<L: Log>(&self, log: &L) {
+    pub(super) fn publish<L: Log>(&self, log: &mut L) {
+        for sync in log.take_syncs() {
+            self.syncs.record(sync);
+        }
         self.written_bytes.store(log.written_bytes(), Ordering::Relaxed);
         let lost = log.lost();
         self.log_frames.store(lost.count, Ordering::Relaxed);

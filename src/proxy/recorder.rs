@@ -245,9 +245,12 @@ impl<'a, L: Log> Desk<'a, L> {
             self.log.strain(Strain { queue: self.shared.filled(), busy });
             self.pace = Pace::begin(now);
             if self.unflushed || self.log.is_due(now) {
-                self.log.flush(now)?;
+                let began = self.shared.clock.now();
+                let flushed = self.log.flush(now);
+                self.shared.flushes.record(self.shared.clock.now().since(began));
+                flushed?;
                 self.unflushed = false;
-                self.shared.publish(&self.log);
+                self.shared.publish(&mut self.log);
             }
         }
         Ok(taken >= BATCH)
@@ -295,8 +298,8 @@ impl<'a, L: Log> Desk<'a, L> {
         self.trouble = Some(Trouble { cause, next });
     }
 
-    fn finish(self) -> Result<L::Summary, RecorderError<L::Error>> {
-        self.shared.publish(&self.log);
+    fn finish(mut self) -> Result<L::Summary, RecorderError<L::Error>> {
+        self.shared.publish(&mut self.log);
         let Some(trouble) = self.trouble else {
             return self.log.finish(self.shared.clock.now()).map_err(RecorderError::Log);
         };

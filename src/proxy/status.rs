@@ -1,5 +1,6 @@
 //! How recording is going.
 
+use crate::proxy::histogram::Latencies;
 use crate::trace::record::Counters;
 
 /// What the recorder has seen so far.
@@ -29,6 +30,15 @@ pub struct RecorderStatus {
     pub interruptions: u64,
     /// Whether recording is stopped by its owner: exchanges that begin are not recorded.
     pub paused: bool,
+}
+
+/// How long the disk has kept the recorder waiting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskTimes {
+    /// Flushes, fsync included where it is part of one.
+    pub flushes: Latencies,
+    /// Each fsync.
+    pub syncs: Latencies,
 }
 
 /// How recording is going.

@@ -43,6 +43,8 @@ pub struct Roll {
     lost_for_good: Frames,
     retention: Retention,
     done: Done,
+    /// How long each fsync of segments took that are closed.
+    syncs: Vec<Duration>,
 }
 
 /// How a trace is cut into segments, and what is kept of them.
@@ -128,6 +130,7 @@ impl Roll {
             lost_for_good: Frames::default(),
             retention: Retention::new(options.keep),
             done: Done::default(),
+            syncs: Vec::new(),
         })
     }
 
@@ -220,7 +223,8 @@ impl Roll {
 
     /// Gives the open segment up: after a defect nothing may rely on its state.
     pub fn give_up(&mut self) {
-        let Some(writer) = self.writer.take() else { return };
+        let Some(mut writer) = self.writer.take() else { return };
+        self.syncs.extend(writer.take_syncs());
         self.done.segments += 1;
         self.done.bytes += writer.written_bytes();
         self.retention.add(Closed::new(open_path(writer.path()), writer.written_bytes()));
@@ -257,6 +261,13 @@ impl Roll {
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
         self.done.bytes + self.writer.as_ref().map_or(0, Writer::written_bytes)
+    }
+
+    /// Takes out how long each fsync took since the last call.
+    pub fn take_syncs(&mut self) -> Vec<Duration> {
+        let mut syncs = std::mem::take(&mut self.syncs);
+        syncs.extend(self.writer.iter_mut().flat_map(Writer::take_syncs));
+        syncs
     }
 
     /// Returns the frames that the disk has not got and will not get.
@@ -388,6 +399,7 @@ impl Roll {
     }
 
     fn close(&mut self, written: &Summary) {
+        self.syncs.extend(&written.syncs);
         self.done.segments += 1;
         self.done.bytes += written.bytes;
         self.done.totals.add(&written.totals);

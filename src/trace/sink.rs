@@ -4,7 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::clock::{Clock, Nanos};
 use crate::trace::block::{Start, put_record};
 use crate::trace::codec::{encode_counters, encode_header};
 use crate::trace::compress::{Compressor, Then};
@@ -38,6 +40,8 @@ pub(crate) struct Sink {
     /// Whether the zstd frame is compressed less than asked.
     hurried: bool,
     hurried_bytes: u64,
+    /// How long each wait for the disk was.
+    syncs: Vec<Duration>,
 }
 
 /// Window of the zstd stream, as a power of two: a zstd frame.
@@ -64,6 +68,7 @@ impl Sink {
             pressure: Pressure::None,
             hurried: false,
             hurried_bytes: 0,
+            syncs: Vec::new(),
         })
     }
 
@@ -91,6 +96,7 @@ impl Sink {
             pressure: Pressure::None,
             hurried: false,
             hurried_bytes: 0,
+            syncs: Vec::new(),
         })
     }
 
@@ -214,7 +220,15 @@ impl Sink {
 
     /// Waits for the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        let clock = Clock::start();
+        let synced = self.file.sync_data();
+        self.syncs.push(clock.now().since(Nanos::ZERO));
+        synced
+    }
+
+    /// Takes out how long each wait for the disk was since the last call.
+    pub(crate) fn take_syncs(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.syncs)
     }
 
     /// Gives the file its name, which then survives a crash of the machine if `sync`.

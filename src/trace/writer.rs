@@ -82,6 +82,8 @@ pub struct Summary {
     pub totals: Totals,
     /// The counters at its end.
     pub counters: Counters,
+    /// How long each fsync took that [`Writer::take_syncs`] has not told of.
+    pub syncs: Vec<Duration>,
 }
 
 /// Why a segment could not be written.
@@ -287,6 +289,14 @@ impl Writer {
         }
     }
 
+    /// Takes out how long each fsync took since the last call.
+    pub fn take_syncs(&mut self) -> Vec<Duration> {
+        match &mut self.state {
+            State::Open(segment) | State::Failed(segment, _) => segment.sink.take_syncs(),
+            State::Finished => Vec::new(),
+        }
+    }
+
     /// Gives the segment up, under its in-progress name; returns what is not in it.
     #[must_use]
     pub fn give_up(mut self) -> Legacy {
@@ -309,8 +319,9 @@ impl Writer {
             totals = segment.finish(&path, counters)?;
             Ok(())
         })?;
+        let syncs = self.take_syncs();
         self.state = State::Finished;
-        Ok(Summary { path, bytes: self.written, totals, counters })
+        Ok(Summary { path, bytes: self.written, totals, counters, syncs })
     }
 
     /// Does one thing with the open segment; its first error is the last thing that happens to it.

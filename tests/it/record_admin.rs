@@ -206,6 +206,10 @@ fn recording_stops_and_starts_while_traffic_goes_on() {
     let (_, _, body) = ask(&scratch.socket, "POST /recording/start");
     assert!(body.contains("running") && body.contains("true"), "{body}");
     exchange(&mut peer);
+    scratch.await_metric("reenact_recorded_exchanges_total", 2.0);
+    // Each request is in the trace, or lost, or was not to be recorded.
+    assert_eq!(scratch.metric("reenact_lost_exchanges_total"), 0.0);
+    assert_eq!(scratch.metric("reenact_requests_total"), 4.0);
     peer.close();
     under_way.close();
     process.signal("-TERM");
@@ -348,6 +352,34 @@ fn readiness_does_not_hang_on_the_disk_but_with_fail_closed() {
         process.signal("-TERM");
         process.wait();
     }
+}
+
+/// The disk's times are told: each flush, and each fsync when there is one.
+#[test]
+fn what_the_disk_takes_is_measured() {
+    let upstream = Upstream::answering(OK);
+    for (fsync, is_synced) in [("--fsync=flush", true), ("--fsync=segment", false)] {
+        let scratch = Scratch::new();
+        let process = scratch.start(&upstream.url(), &[fsync]);
+        exchange(&mut process.connect());
+        scratch.await_metric("reenact_recorded_exchanges_total", 1.0);
+        let flushes = scratch.metric("reenact_flush_seconds_count");
+        let syncs = scratch.metric("reenact_fsync_seconds_count");
+        assert!(flushes >= 1.0 && scratch.metric("reenact_flush_seconds_sum") > 0.0);
+        assert_eq!(syncs >= 1.0, is_synced, "{fsync}: {syncs}");
+        process.signal("-TERM");
+        process.wait();
+    }
+    // A closed segment is synced too.
+    let scratch = Scratch::new();
+    let process = scratch.start(&upstream.url(), &["--segment-time=1ms"]);
+    exchange(&mut process.connect());
+    let clock = Clock::start();
+    while scratch.metric("reenact_fsync_seconds_count") == 0.0 {
+        assert!(clock.now().since(Nanos::ZERO) < PATIENCE);
+    }
+    process.signal("-TERM");
+    process.wait();
 }
 
 /// What a service manager gets, and what a log gets that is no terminal: whole lines, one for each change of state.
