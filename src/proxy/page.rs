@@ -109,6 +109,9 @@ impl Page {
         let counters = &status.counters;
         let help = "Exchanges whose request head is in the trace";
         self.single("reenact_recorded_exchanges_total", "counter", help, counters.admitted);
+        let help = "Exchanges left out of the trace on purpose, by sampling or a filter";
+        let sampled_out = counters.sampled_out;
+        self.single("reenact_sampled_out_exchanges_total", "counter", help, sampled_out);
         let help = "Exchanges left out of the trace whole, by reason, as far as the trace tells";
         self.family("reenact_dropped_exchanges_total", "counter", help);
         for (reason, count) in [
