@@ -4,30 +4,26 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ArgMatches;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::http::server::{self, ServerOptions};
+use crate::http::server::ServerOptions;
 use crate::http::tls::{self, Identity};
 use crate::http::workers::Workers;
 use crate::http::{Budget, Client, ClientOptions, Protocol, Scheme};
-use crate::proxy::{About, Admin, Phase, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
+use crate::proxy::{About, Admin, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
 use crate::trace::Roll;
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
 
 use super::Outcome;
 use super::sample::Sampling;
-use words::{finish, say, tell, watch};
+use words::{finish, say};
 
 mod admin;
 mod args;
@@ -35,6 +31,7 @@ mod durability;
 mod limits;
 mod listen;
 mod reload;
+mod serving;
 mod supervisor;
 mod words;
 
@@ -42,6 +39,7 @@ pub(super) use args::RecordArgs;
 use args::{KeepArgs, SecureArgs};
 use listen::LINGER;
 use reload::Reload;
+use serving::Serving;
 
 /// Records. `reread` reads the command line and the configuration file once more.
 pub(super) fn run(
@@ -70,21 +68,20 @@ pub(super) fn run(
     };
     let (recorder, feed) = Recorder::start(writer, args.keep.queue_bytes, clock)
         .context("the recorder's thread can't be started")?;
-    let fail_closed = args.durability.fail_closed;
-    let bounds = args.limits.bounds();
-    let options = ProxyOptions { fail_closed, bounds, ..args.forward.proxy_options()? };
     let about = About {
         listen: url.clone(),
         upstreams: upstreams(&args),
-        fail_closed,
+        fail_closed: args.durability.fail_closed,
         trace: out.display().to_string(),
     };
-    let proxy =
-        Proxy::new(Routes::new(args.upstream), clients, options, redactor.clone(), feed.clone());
+    let options = proxy_options(&args)?;
+    let routes = Routes::new(args.upstream);
+    let proxy = Proxy::new(routes, clients, options, redactor.clone(), feed.clone());
     let reload = Reload::new(reread, identity, Arc::clone(proxy.common()), redactor)?;
+    let signals = serving::signals(args.duration)?;
     drop(entered);
-    let admin = Arc::new(Admin::new(Arc::clone(proxy.common()), about));
-    let server_options = ServerOptions {
+    let admin = Admin::new(Arc::clone(proxy.common()), about);
+    let options = ServerOptions {
         tls: server_tls,
         limits: args.limits.limits(),
         preserve_header_case: true,
@@ -95,25 +92,11 @@ pub(super) fn run(
     if let Some(side) = &side {
         say(&format!("admin on {}", side.address().context("the address bound can't be read")?));
     }
-    runtime.block_on(async {
-        let answered = side.map(|side| tokio::spawn(admin::serve(side, Arc::clone(&admin))));
-        let told = tokio::spawn(tell(feed.clone()));
-        let watched = tokio::spawn(watch(feed));
-        let signals = signals(args.duration)?;
-        let served = serve(listener, server_options, &proxy, signals, args.listen.drain, &admin);
-        tokio::select! {
-            () = served => {}
-            () = reload.at_hangup() => {}
-        }
-        told.abort();
-        if let Some(answered) = answered {
-            answered.abort();
-        }
-        watched.abort();
-        anyhow::Ok(())
-    })?;
+    let drain = args.listen.drain;
+    let serving = Serving { listener, side, options, proxy: &proxy, admin, reload, signals, drain };
+    runtime.block_on(serving.run(feed));
     // What is left ends with the workers, and each exchange says so, before the recorder closes the trace.
-    drop((workers, runtime, proxy, admin));
+    drop((workers, runtime, proxy));
     let outcome = finish(recorder, &out, args.json);
     // After the trace: that it is whole matters more.
     if let Some(sampling) = sampling {
@@ -121,61 +104,6 @@ pub(super) fn run(
         say(&format!("{count} readings taken meanwhile"));
     }
     outcome
-}
-
-/// Serves until told to stop.
-async fn serve(
-    listener: TcpListener,
-    options: ServerOptions,
-    proxy: &Arc<Proxy>,
-    mut signals: watch::Receiver<u8>,
-    drain: Duration,
-    admin: &Admin,
-) {
-    admin.enter(Phase::Ready);
-    supervisor::tell("READY=1");
-    let making = Arc::clone(proxy);
-    let mut again = signals.clone();
-    let shutdown = async {
-        // The sender lives as long as the runtime.
-        let _signal = signals.wait_for(|count| *count >= 1).await;
-        admin.enter(Phase::Draining);
-        supervisor::tell("STOPPING=1");
-    };
-    let give_up = async {
-        say("finishing what is under way; a second signal ends at once");
-        let _signal = tokio::time::timeout(drain, again.wait_for(|count| *count >= 2)).await;
-        proxy.break_off();
-    };
-    let make = move |accepted| making.service(accepted);
-    let drained = server::run_until(listener, options, make, shutdown, give_up).await;
-    if drained.dropped > 0 {
-        say(&format!("{} connections were not done and have been closed", drained.dropped));
-    }
-    let patience = if drained.dropped > 0 { Duration::ZERO } else { drain };
-    let _in_time = tokio::time::timeout(patience, proxy.tunnels_closed()).await;
-    proxy.break_off();
-}
-
-/// Counts Ctrl-C and SIGTERM; the end of `duration` counts as the first.
-fn signals(duration: Option<Duration>) -> anyhow::Result<watch::Receiver<u8>> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C can't be waited for")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
-    let (count, counted) = watch::channel(0);
-    tokio::spawn(async move {
-        let over = tokio::time::sleep(duration.unwrap_or(Duration::MAX));
-        let mut over = std::pin::pin!(over);
-        let mut is_over = duration.is_none();
-        loop {
-            tokio::select! {
-                () = &mut over, if !is_over => is_over = true,
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            count.send_modify(|count| *count = u8::saturating_add(*count, 1));
-        }
-    });
-    Ok(counted)
 }
 
 /// Starts the threads that serve connections: as many as there are CPUs, if not told how many.
@@ -213,6 +141,11 @@ fn clients(args: &RecordArgs, clock: Clock) -> anyhow::Result<Vec<Client>> {
         Client::numbered(route.origin.clone(), options.clone(), clock, Arc::clone(&numbers))
     };
     Ok(args.upstream.iter().map(client).collect())
+}
+
+fn proxy_options(args: &RecordArgs) -> anyhow::Result<ProxyOptions> {
+    let fail_closed = args.durability.fail_closed;
+    Ok(ProxyOptions { fail_closed, bounds: args.limits.bounds(), ..args.forward.proxy_options()? })
 }
 
 fn upstreams(args: &RecordArgs) -> Vec<String> {
