@@ -14,6 +14,7 @@ use crate::proxy::framing::check_request;
 use crate::proxy::handler::Proxy;
 use crate::proxy::hops::{self, Hop};
 use crate::proxy::refusal::Refusal;
+use crate::proxy::sampling::Sender;
 use crate::trace::record::{ExchangeId, RequestHead};
 use crate::trace::redact::Redactor;
 
@@ -66,7 +67,9 @@ pub(super) fn admit(proxy: &Proxy, client: &Accepted, mut request: Request<Incom
         hops::join_cookies(&mut onward);
     }
     let received = std::mem::replace(&mut parts.headers, onward);
-    let ledger = Ledger::open(&proxy.common, at, stall, |exchange, redactor| {
+    let sender = Sender { address: client.peer.ip(), connection: client.connection };
+    let omitted = proxy.options.sampler.omits(&parts, &received, sender);
+    let ledger = Ledger::open(&proxy.common, at, stall, omitted, |exchange, redactor| {
         let upstream = route.and_then(|route| u32::try_from(route).ok()).unwrap_or(NO_UPSTREAM);
         let connection = client.connection;
         RequestHead { exchange, connection, upstream, ..head(&parts, received, redactor, at) }

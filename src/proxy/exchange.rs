@@ -19,8 +19,8 @@ use crate::proxy::metrics::Ticket;
 use crate::proxy::status::Admission;
 use crate::proxy::upload::UploadError;
 use crate::trace::record::{
-    End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, Outcome, Passed,
-    RequestHead, Side, Trailers,
+    End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, OmitReason,
+    Outcome, Passed, RequestHead, Side, Trailers,
 };
 use crate::trace::redact::Redactor;
 
@@ -79,16 +79,20 @@ const COPY_UP_TO: usize = 4 << 10;
 
 impl Ledger {
     /// Admits an exchange whose request head was read at `at`, of a client that `stall` tells of. `request` makes that
-    /// head, credentials replaced; it goes into the queue at once.
+    /// head, credentials replaced; it goes into the queue at once, unless the exchange is `omitted`.
     pub fn open(
         common: &Arc<Common>,
         at: Nanos,
         stall: Arc<Stall>,
+        omitted: Option<OmitReason>,
         request: impl FnOnce(ExchangeId, &Redactor) -> RequestHead,
     ) -> Arc<Self> {
         let ticket = common.metrics.began(at);
         let redactor = common.redactor();
-        let (exchange, admission) = common.feed.admit(|exchange| request(exchange, &redactor));
+        let (exchange, admission) = match omitted {
+            None => common.feed.admit(|exchange| request(exchange, &redactor)),
+            Some(reason) => common.feed.omit(reason),
+        };
         if admission == Admission::Paused {
             common.metrics.not_recorded();
         }
@@ -129,7 +133,7 @@ impl Ledger {
         match self.admission {
             Admission::Admitted => !self.common.feed.is_writing(),
             Admission::Lost => true,
-            Admission::Paused => false,
+            Admission::Paused | Admission::Omitted(_) => false,
         }
     }
 
@@ -189,6 +193,9 @@ impl Ledger {
         metrics.passed(side, passed.bytes);
         match self.admission {
             Admission::Paused => metrics.not_recorded_bytes(passed.bytes),
+            Admission::Omitted(reason) => {
+                self.common.feed.omitted_body(reason, passed.frames, passed.bytes);
+            }
             Admission::Admitted | Admission::Lost => self.common.feed.passed(passed.bytes),
         }
         let mut story = self.story();
@@ -323,7 +330,7 @@ impl SideTap {
         match ledger.admission {
             Admission::Admitted => {}
             Admission::Lost => return feed.lost_body(bytes),
-            Admission::Paused => return,
+            Admission::Paused | Admission::Omitted(_) => return,
         }
         let (exchange, side) = (ledger.exchange, self.side);
         let pushed = match kept {

@@ -59,6 +59,11 @@ pub trait Log: Send {
         Frames::default()
     }
 
+    /// Returns the exchanges that were taken although it was not known yet whether they are wanted.
+    fn undecided(&self) -> u64 {
+        0
+    }
+
     /// Returns the bytes on disk.
     fn written_bytes(&self) -> u64;
 

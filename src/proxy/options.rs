@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::http::Scheme;
+use crate::proxy::sampling::Sampler;
 
 /// What the proxy does to messages.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct ProxyOptions {
     pub fail_closed: bool,
     /// What it bears, beside what its server does.
     pub bounds: Bounds,
+    /// Which exchanges are recorded.
+    pub sampler: Sampler,
 }
 
 /// What the proxy bears of one exchange; who goes beyond is answered, on the record.

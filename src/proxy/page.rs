@@ -108,10 +108,14 @@ impl Page {
         self.single("reenact_trace_bytes", "gauge", help, status.written_bytes);
         let counters = &status.counters;
         let help = "Exchanges whose request head is in the trace";
-        self.single("reenact_recorded_exchanges_total", "counter", help, counters.admitted);
+        let left_out = counters.sampled_out + counters.dropped();
+        let recorded = counters.admitted.saturating_sub(left_out);
+        self.single("reenact_recorded_exchanges_total", "counter", help, recorded);
         let help = "Exchanges left out of the trace on purpose, by sampling or a filter";
         let sampled_out = counters.sampled_out;
         self.single("reenact_sampled_out_exchanges_total", "counter", help, sampled_out);
+        let help = "Exchanges recorded before it was known whether they are wanted";
+        self.single("reenact_undecided_exchanges_total", "counter", help, status.undecided);
         let help = "Exchanges left out of the trace whole, by reason, as far as the trace tells";
         self.family("reenact_dropped_exchanges_total", "counter", help);
         for (reason, count) in [

@@ -16,8 +16,10 @@ use crate::proxy::histogram::Histogram;
 use crate::proxy::lane::{self, Batch};
 use crate::proxy::log::Log;
 use crate::proxy::status::{Admission, DiskTimes, RecorderStatus};
+use crate::proxy::tally::{Taken, Tally};
 use crate::trace::record::{
-    Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, RequestHead, ResponseHead, Side,
+    Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, Omission, OmitReason,
+    RequestHead, ResponseHead, Side,
 };
 
 /// The recorder, seen by those that have something to record. Clones feed the same queue.
@@ -42,27 +44,21 @@ pub(super) struct Shared {
     exchanges: AtomicU64,
     body_bytes: AtomicU64,
     pub(super) written_bytes: AtomicU64,
-    loss: Loss,
+    loss: Tally,
     /// Loss that a gap has told of, or that can't be told any more.
-    told: Loss,
+    told: Tally,
+    /// What is left out on purpose, by [`OmitReason`], and not told yet.
+    omitted: [Tally; 2],
     /// Frames and bytes that the log has lost, which its own gaps tell of.
     log_frames: AtomicU64,
     log_bytes: AtomicU64,
+    undecided: AtomicU64,
     interruptions: AtomicU64,
     /// Why nothing is written at present.
     trouble: Mutex<Option<String>>,
     pub(super) counters: Mutex<Counters>,
     pub(super) flushes: Histogram,
     syncs: Histogram,
-}
-
-#[derive(Default)]
-pub(super) struct Loss {
-    exchanges: AtomicU64,
-    frames: AtomicU64,
-    bytes: AtomicU64,
-    /// When it began, plus one; 0 when there is none.
-    since: AtomicU64,
 }
 
 /// What an event costs beside its bytes.
@@ -126,6 +122,24 @@ impl Feed {
         }
         self.shared.lose(1, 0, cost);
         (id, Admission::Lost)
+    }
+
+    /// Numbers an exchange that is left out on purpose, and counts it: nothing of it may be pushed but
+    /// [`Feed::omitted_body`]. While recording is stopped it gets no number.
+    #[must_use]
+    pub fn omit(&self, reason: OmitReason) -> (ExchangeId, Admission) {
+        if self.shared.paused.load(Ordering::Relaxed) {
+            return (ExchangeId(0), Admission::Paused);
+        }
+        let id = ExchangeId(self.shared.exchanges.fetch_add(1, Ordering::Relaxed) + 1);
+        self.shared.omitted(reason).add(self.shared.clock.now(), 1, 0, 0);
+        (id, Admission::Omitted(reason))
+    }
+
+    /// Counts what passed of one side of an exchange that is left out on purpose.
+    pub fn omitted_body(&self, reason: OmitReason, frames: u64, bytes: u64) {
+        self.passed(bytes);
+        self.shared.omitted(reason).add(self.shared.clock.now(), 0, frames, bytes);
     }
 
     /// Returns whether what is pushed is written, rather than kept for later.
@@ -215,10 +229,12 @@ impl Shared {
             exchanges: AtomicU64::new(0),
             body_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(written_bytes),
-            loss: Loss::default(),
-            told: Loss::default(),
+            loss: Tally::default(),
+            told: Tally::default(),
+            omitted: Default::default(),
             log_frames: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            undecided: AtomicU64::new(0),
             interruptions: AtomicU64::new(0),
             trouble: Mutex::default(),
             counters: Mutex::new(counters),
@@ -251,12 +267,22 @@ impl Shared {
     }
 
     pub(super) fn lose(&self, exchanges: u64, frames: u64, bytes: usize) {
-        let now = self.clock.now().0 + 1;
-        // The first loss since the last gap says when it began.
-        let _first = self.loss.since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
-        self.loss.exchanges.fetch_add(exchanges, Ordering::Relaxed);
-        self.loss.frames.fetch_add(frames, Ordering::Relaxed);
-        self.loss.bytes.fetch_add(bytes as u64, Ordering::Release);
+        self.loss.add(self.clock.now(), exchanges, frames, bytes as u64);
+    }
+
+    /// Returns the count of what is left out for `reason` before it is in the queue.
+    fn omitted(&self, reason: OmitReason) -> &Tally {
+        &self.omitted[usize::from(reason == OmitReason::Filtered)]
+    }
+
+    /// Takes what was left out on purpose since the last call.
+    pub(super) fn take_omissions(&self) -> impl Iterator<Item = Omission> {
+        [OmitReason::Sampled, OmitReason::Filtered].into_iter().filter_map(|reason| {
+            let Taken { since, exchanges, frames, bytes } = self.omitted(reason).take()?;
+            let until = self.clock.now();
+            let from = since.unwrap_or(until).min(until);
+            Some(Omission { from, until, reason, exchanges, frames, bytes })
+        })
     }
 
     /// Returns the bytes that the queue may hold after a body frame.
@@ -285,18 +311,10 @@ impl Shared {
 
     /// Takes what was lost since the last call, as a gap.
     pub(super) fn take_gap(&self, reason: DropReason) -> Option<Gap> {
-        let since = self.loss.since.swap(0, Ordering::AcqRel);
-        let exchanges = self.loss.exchanges.swap(0, Ordering::AcqRel);
-        let frames = self.loss.frames.swap(0, Ordering::AcqRel);
-        let bytes = self.loss.bytes.swap(0, Ordering::AcqRel);
-        if exchanges == 0 && frames == 0 && bytes == 0 {
-            return None;
-        }
-        self.told.exchanges.fetch_add(exchanges, Ordering::Relaxed);
-        self.told.frames.fetch_add(frames, Ordering::Relaxed);
-        self.told.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let Taken { since, exchanges, frames, bytes } = self.loss.take()?;
+        self.told.add(Nanos::ZERO, exchanges, frames, bytes);
         let until = self.clock.now();
-        let from = if since == 0 { until } else { Nanos(since - 1).min(until) };
+        let from = since.unwrap_or(until).min(until);
         Some(Gap { from, until, reason, exchanges, frames, bytes })
     }
 
@@ -308,7 +326,7 @@ impl Shared {
 
     pub(super) fn status(&self) -> RecorderStatus {
         let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = |pick: fn(&Loss) -> &AtomicU64| {
+        let sum = |pick: fn(&Tally) -> &AtomicU64| {
             pick(&self.loss).load(Ordering::Relaxed) + pick(&self.told).load(Ordering::Relaxed)
         };
         RecorderStatus {
@@ -320,6 +338,7 @@ impl Shared {
             lost_exchanges: sum(|loss| &loss.exchanges),
             lost_frames: sum(|loss| &loss.frames) + self.log_frames.load(Ordering::Relaxed),
             lost_bytes: sum(|loss| &loss.bytes) + self.log_bytes.load(Ordering::Relaxed),
+            undecided: self.undecided.load(Ordering::Relaxed),
             degraded: self.state.load(Ordering::Relaxed) == DEGRADED,
             ended: self.state.load(Ordering::Relaxed) == FINISHED,
             interruptions: self.interruptions.load(Ordering::Relaxed),
@@ -335,6 +354,7 @@ impl Shared {
         let lost = log.lost();
         self.log_frames.store(lost.count, Ordering::Relaxed);
         self.log_bytes.store(lost.bytes, Ordering::Relaxed);
+        self.undecided.store(log.undecided(), Ordering::Relaxed);
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = log.counters();
     }
 }

@@ -244,6 +244,7 @@ impl<'a, L: Log> Desk<'a, L> {
             let busy = self.pace.busy(now);
             self.log.strain(Strain { queue: self.shared.filled(), busy });
             self.pace = Pace::begin(now);
+            self.tell_omissions()?;
             if self.unflushed || self.log.is_due(now) {
                 let began = self.shared.clock.now();
                 let flushed = self.log.flush(now);
@@ -254,6 +255,15 @@ impl<'a, L: Log> Desk<'a, L> {
             }
         }
         Ok(taken >= BATCH)
+    }
+
+    /// Appends what was left out on purpose: as often as it is flushed, since it is no news.
+    fn tell_omissions(&mut self) -> Result<(), L::Error> {
+        for omission in self.shared.take_omissions() {
+            self.unflushed = true;
+            self.log.append(Event::Omission(omission))?;
+        }
+        Ok(())
     }
 
     /// Appends what is queued, up to a batch; returns how many entries that were.
@@ -299,6 +309,10 @@ impl<'a, L: Log> Desk<'a, L> {
     }
 
     fn finish(mut self) -> Result<L::Summary, RecorderError<L::Error>> {
+        if self.trouble.is_none() {
+            // What the log could not write it has taken: whether it can is the end's to say.
+            let _at_the_end = self.tell_omissions();
+        }
         self.shared.publish(&mut self.log);
         let Some(trouble) = self.trouble else {
             return self.log.finish(self.shared.clock.now()).map_err(RecorderError::Log);

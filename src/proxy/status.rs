@@ -1,7 +1,7 @@
 //! How recording is going.
 
 use crate::proxy::histogram::Latencies;
-use crate::trace::record::Counters;
+use crate::trace::record::{Counters, OmitReason};
 
 /// What the recorder has seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct RecorderStatus {
     pub lost_frames: u64,
     /// Bytes left out.
     pub lost_bytes: u64,
+    /// Exchanges recorded although it was not known yet whether they are wanted.
+    pub undecided: u64,
     /// Whether nothing can be written at present.
     pub degraded: bool,
     /// Whether the recorder has ended.
@@ -61,6 +63,8 @@ pub enum Admission {
     Lost,
     /// Its owner has stopped recording: no loss.
     Paused,
+    /// It is left out on purpose, and counted as such.
+    Omitted(OmitReason),
 }
 
 // === impl RecorderStatus ===

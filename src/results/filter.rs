@@ -4,6 +4,7 @@
 //! `*` stands for any text: `model=llama*|qwen*`, `path!=/health`. `id` takes numbers and ranges: `id=1-100|205`.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +20,10 @@ pub struct Filter {
     value: Value,
     text: String,
 }
+
+/// Alternatives, written with `|` between them, each a text in which `*` stands for any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns(Vec<String>);
 
 /// What a filter looks at; a text that is not known is empty.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +81,8 @@ enum Key {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
-    /// Alternatives, each with `*` for any text.
-    Patterns(Vec<String>),
+    /// Texts.
+    Patterns(Patterns),
     /// Alternatives, first and last number of each.
     Ranges(Vec<(u64, u64)>),
 }
@@ -103,6 +108,24 @@ impl<'a> Subject<'a> {
     }
 }
 
+// === impl Patterns ===
+
+impl Patterns {
+    /// Returns whether `text` is one of them.
+    #[must_use]
+    pub fn hold(&self, text: &str) -> bool {
+        self.0.iter().any(|pattern| matches(pattern, text))
+    }
+}
+
+impl FromStr for Patterns {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.split('|').map(str::to_owned).collect()))
+    }
+}
+
 // === impl Filter ===
 
 impl Filter {
@@ -122,7 +145,7 @@ impl Filter {
             }),
         };
         let found = match &self.value {
-            Value::Patterns(patterns) => patterns.iter().any(|pattern| matches(pattern, &text)),
+            Value::Patterns(patterns) => patterns.hold(&text),
             Value::Ranges(ranges) => {
                 ranges.iter().any(|(first, last)| (*first..=*last).contains(&subject.id.0))
             }
@@ -159,7 +182,7 @@ impl FromStr for Filter {
             Key::Id => {
                 Value::Ranges(parts.map(|part| range(part, text)).collect::<Result<_, _>>()?)
             }
-            _ => Value::Patterns(parts.map(str::to_owned).collect()),
+            _ => Value::Patterns(Patterns(parts.map(str::to_owned).collect())),
         };
         Ok(Self { key, equal, value, text: text.to_owned() })
     }

@@ -18,6 +18,7 @@ mod record_command;
 mod record_faults;
 mod record_handover;
 mod record_reload;
+mod record_sampling;
 mod replay_calls;
 mod replay_command;
 mod replay_support;

@@ -16,6 +16,7 @@ use crate::trace::WriterOptions;
 
 use super::durability::DurabilityArgs;
 use super::limits::LimitArgs;
+use super::sampling::SamplingArgs;
 
 /// Record traffic through a reverse proxy
 ///
@@ -58,6 +59,8 @@ pub(in crate::cli) struct RecordArgs {
     pub(super) admin: AdminArgs,
     #[command(flatten)]
     pub(super) durability: DurabilityArgs,
+    #[command(flatten)]
+    pub(super) sampling: SamplingArgs,
     /// Sample GPUs, the machine and metrics pages meanwhile, into this run folder
     #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES")]
     pub(super) samples: Option<PathBuf>,

@@ -16,7 +16,7 @@ use crate::http::server::ServerOptions;
 use crate::http::tls::{self, Identity};
 use crate::http::workers::Workers;
 use crate::http::{Budget, Client, ClientOptions, Protocol, Scheme};
-use crate::proxy::{About, Admin, Proxy, ProxyOptions, Recorder, Route, Routes, lane};
+use crate::proxy::{About, Admin, Proxy, ProxyOptions, Recorder, Route, Routes, Sieve, lane};
 use crate::trace::Roll;
 use crate::trace::record::Header;
 use crate::trace::redact::Redactor;
@@ -31,6 +31,7 @@ mod durability;
 mod limits;
 mod listen;
 mod reload;
+mod sampling;
 mod serving;
 mod supervisor;
 mod words;
@@ -50,7 +51,9 @@ pub(super) fn run(
     let identity = identity(&args.secure)?;
     let server_tls = identity.clone().map(tls::serve_as).transpose()?;
     let clients = clients(&args, clock)?;
-    let redactor = redactor(&args.keep)?;
+    let secret = secret(&args.keep)?;
+    let redactor = redactor(&args.keep, secret);
+    let sampler = args.sampling.sampler(&secret);
     let workers = workers(args.workers)?;
     // Accepts, and says how it goes; the workers serve.
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -60,8 +63,10 @@ pub(super) fn run(
     let bound = listener.local_addr().context("the address bound can't be read")?;
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
-    let writer = create(&args, &redactor, &url, clock)?;
-    let out = writer.path().to_owned();
+    let ppm = sampler.ppm();
+    let roll = create(&args, &redactor, ppm, &url, clock)?;
+    let out = roll.path().to_owned();
+    let writer = Sieve::new(roll, args.sampling.mesh(), args.sampling.undecided_bytes);
     let sampling = match &args.samples {
         Some(dir) => Some(Sampling::begin(dir, &args.telemetry, clock, "record")?),
         None => None,
@@ -74,7 +79,7 @@ pub(super) fn run(
         fail_closed: args.durability.fail_closed,
         trace: out.display().to_string(),
     };
-    let options = proxy_options(&args)?;
+    let options = ProxyOptions { sampler, ..proxy_options(&args)? };
     let routes = Routes::new(args.upstream);
     let proxy = Proxy::new(routes, clients, options, redactor.clone(), feed.clone());
     let reload = Reload::new(reread, identity, Arc::clone(proxy.common()), redactor)?;
@@ -152,12 +157,16 @@ fn upstreams(args: &RecordArgs) -> Vec<String> {
     args.upstream.iter().map(|route| route.origin.to_string()).collect()
 }
 
-fn redactor(args: &KeepArgs) -> anyhow::Result<Redactor> {
-    let key = match &args.redact_key_file {
-        Some(path) => read_key(path)?,
-        None => random()?,
-    };
-    Ok(Redactor::new(key, args.redact_header.clone(), args.redact_query.clone()))
+/// Returns what credentials are hashed with, and sessions chosen.
+fn secret(args: &KeepArgs) -> anyhow::Result<[u8; 32]> {
+    match &args.redact_key_file {
+        Some(path) => read_key(path),
+        None => random(),
+    }
+}
+
+fn redactor(args: &KeepArgs, secret: [u8; 32]) -> Redactor {
+    Redactor::new(secret, args.redact_header.clone(), args.redact_query.clone())
 }
 
 /// Returns bytes that nobody can foretell.
@@ -179,7 +188,13 @@ fn read_key(path: &Path) -> anyhow::Result<[u8; 32]> {
     Ok(*hash.as_bytes())
 }
 
-fn create(args: &RecordArgs, redactor: &Redactor, url: &str, clock: Clock) -> anyhow::Result<Roll> {
+fn create(
+    args: &RecordArgs,
+    redactor: &Redactor,
+    sampled_ppm: u32,
+    url: &str,
+    clock: Clock,
+) -> anyhow::Result<Roll> {
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.filter(|_| !durability::is_shared(&args.out));
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
@@ -194,7 +209,7 @@ fn create(args: &RecordArgs, redactor: &Redactor, url: &str, clock: Clock) -> an
         listen: url.to_owned(),
         upstreams: upstreams(args),
         redacted: redactor.names(),
-        sampled_ppm: 1_000_000,
+        sampled_ppm,
     };
     let earlier = durability::clear_up(&args.out)?;
     if !durability::is_shared(&args.out) && !earlier.is_empty() {

@@ -62,6 +62,7 @@ fn print_json(status: &RecorderStatus, written: Option<&Rolled>) -> anyhow::Resu
         "bytes_on_disk": written.map_or(status.written_bytes, |written| written.bytes),
         "body_bytes": status.body_bytes,
         "exchanges": status.counters,
+        "undecided": status.undecided,
         "lost": { "exchanges": status.lost_exchanges, "frames": status.lost_frames, "bytes": status.lost_bytes },
         "queue_high_water_bytes": status.high_water_bytes,
     });
@@ -150,6 +151,13 @@ fn describe(status: &RecorderStatus) -> String {
         HumanBytes(status.body_bytes),
         HumanBytes(status.high_water_bytes as u64),
     );
+    if counters.sampled_out > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(line, ", {} left out on purpose", HumanCount(counters.sampled_out));
+    }
+    if status.undecided > 0 {
+        let _ = write!(line, ", {} recorded undecided", HumanCount(status.undecided));
+    }
     if status.has_loss() {
         // Writing to a String cannot fail.
         let _ = write!(

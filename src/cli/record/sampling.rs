@@ -1,0 +1,116 @@
+//! Which exchanges are recorded.
+
+use std::time::Duration;
+
+use clap::Args;
+use http::Method;
+
+use crate::proxy::sampling::{FieldIs, MILLION, Only, Sampler, SessionKey};
+use crate::proxy::sieve::{Mesh, StatusIs};
+use crate::results::filter::Patterns;
+
+use super::args::bytes;
+
+/// Which exchanges are recorded: all that is asked for must hold; the others are counted
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which exchanges")]
+pub(super) struct SamplingArgs {
+    /// Share of the sessions to record, such as 0.1 or 10%; chosen by a hash with the key of --redact-key-file, so that
+    /// recorders with the same key choose the same sessions
+    #[arg(long, value_name = "SHARE", env = "REENACT_SAMPLE", default_value = "1", value_parser = share)]
+    sample: u32,
+    /// What tells sessions apart, the first that a request has: header:NAME, query:NAME, address (the client's), connection.
+    /// Behind a gateway that shares its connections, name a header
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "REENACT_SESSION_KEY",
+        default_value = "connection",
+        value_delimiter = ','
+    )]
+    session_key: Vec<SessionKey>,
+    /// Only paths like this; `*` any text, `|` between alternatives; repeatable, one must fit
+    #[arg(long, value_name = "PATTERN", env = "REENACT_ONLY_PATH")]
+    only_path: Vec<Patterns>,
+    /// Only this method; repeatable
+    #[arg(long, value_name = "METHOD", env = "REENACT_ONLY_METHOD", value_delimiter = ',')]
+    only_method: Vec<Method>,
+    /// Only where all of a header field's value matches a regular expression; repeatable, all must
+    #[arg(long, value_name = "NAME=REGEX", env = "REENACT_ONLY_HEADER", hide_env_values = true)]
+    only_header: Vec<FieldIs>,
+    /// Only these statuses, such as 429, 5xx, none (no response); decided at the end of an exchange, held in memory until then
+    #[arg(long, value_name = "STATUS", env = "REENACT_ONLY_STATUS", value_delimiter = ',')]
+    only_status: Vec<StatusIs>,
+    /// Only exchanges that took at least this long, such as 2s; decided and held as with --only-status
+    #[arg(long, value_name = "TIME", env = "REENACT_ONLY_SLOWER", value_parser = crate::cli::duration)]
+    only_slower: Option<Duration>,
+    /// Bytes of undecided exchanges to hold; beyond, the oldest are recorded, whatever becomes of them
+    #[arg(long, value_name = "BYTES", env = "REENACT_UNDECIDED_BYTES", default_value = "64M", value_parser = bytes)]
+    pub(super) undecided_bytes: usize,
+}
+
+// === impl SamplingArgs ===
+
+impl SamplingArgs {
+    /// Returns what chooses from request heads.
+    pub(super) fn sampler(&self, secret: &[u8; 32]) -> Sampler {
+        let only = Only {
+            paths: self.only_path.clone(),
+            methods: self.only_method.clone(),
+            headers: self.only_header.clone(),
+        };
+        Sampler::new(self.sample, secret, self.session_key.clone(), only)
+    }
+
+    /// Returns what is decided at the end.
+    pub(super) fn mesh(&self) -> Mesh {
+        Mesh { statuses: self.only_status.clone(), slower: self.only_slower }
+    }
+}
+
+/// Reads a share such as `0.1` or `10%`, in parts per million.
+fn share(text: &str) -> Result<u32, String> {
+    let bad = || format!("`{text}` is no share; write it like 0.1 or 10%, from 0 to 1");
+    let (number, of) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().map_err(|_| bad())? / of;
+    if !(0.0..=1.0).contains(&share) {
+        return Err(bad());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 0 to a million"
+    )]
+    let ppm = (share * f64::from(MILLION)).round() as u32;
+    if ppm == 0 && share > 0.0 {
+        return Err(format!("`{text}` is less than a millionth, which is the smallest share"));
+    }
+    Ok(ppm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_parts_of_one_or_percent() {
+        for (text, expected) in [
+            ("1", Some(MILLION)),
+            ("0", Some(0)),
+            ("0.1", Some(100_000)),
+            ("10%", Some(100_000)),
+            ("0.000001", Some(1)),
+            ("0.0000001", None),
+            ("1.5", None),
+            ("-0.1", None),
+            ("101%", None),
+            ("NaN", None),
+            ("some", None),
+        ] {
+            assert_eq!(share(text).ok(), expected, "{text}");
+        }
+    }
+}
