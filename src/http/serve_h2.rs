@@ -1,8 +1,8 @@
 //! Serves one HTTP/2 connection.
 //!
-//! Abuse that is the protocol's own is met by the h2 crate: streams that are opened and reset at once, header sections
-//! without end, floods of `SETTINGS` and `PING`. Here are the limits that it is given, and what it does not know: streams
-//! whose client takes nothing, connections that carry nothing.
+//! Abuse that is the protocol's own is met by the h2 crate: header sections without end, floods of `SETTINGS` and `PING`,
+//! streams that are reset before they are accepted. Here are the limits that it is given, and what it does not know:
+//! streams whose client takes nothing, or resets one after the other; connections that carry nothing.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -66,6 +66,8 @@ pub(super) async fn serve<S, B>(
     );
     tokio::select! {
         _ended = connection.as_mut() => return,
+        // Dropped with all that it carries.
+        () = streams.flooded() => return,
         _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
         () = streams.idle(limits.keep_alive) => {
             connection.as_mut().graceful_shutdown();

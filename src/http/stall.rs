@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 /// Whether a client has been given up since it took nothing: of a connection, or of one HTTP/2 stream on it.
@@ -37,7 +38,17 @@ pub(super) struct WritePatience {
 pub(super) struct Streams {
     open: AtomicUsize,
     begun: AtomicU64,
+    /// Streams of late that their client gave up before a response head was there.
+    abandoned: AtomicUsize,
+    /// Told when there are too many.
+    too_many: Notify,
 }
+
+/// Most streams that a client may give up within [`WINDOW`] before their response: nobody changes their mind so often,
+/// and each costs a connection to an upstream.
+const MAX_ABANDONED: usize = 300;
+/// See [`MAX_ABANDONED`].
+const WINDOW: Duration = Duration::from_secs(1);
 
 pin_project! {
     /// An HTTP/2 stream being served: over, and so reset, when its client takes nothing for too long.
@@ -53,7 +64,10 @@ pin_project! {
 }
 
 /// A stream that is counted until it is dropped.
-struct Counted(Arc<Streams>);
+struct Counted {
+    streams: Arc<Streams>,
+    stall: Option<Arc<Stall>>,
+}
 
 // === impl Stall ===
 
@@ -85,6 +99,11 @@ impl Stall {
     /// Returns the turn, if the stream is waiting for its client.
     fn turn(&self) -> Option<u64> {
         Some(self.turn.load(Ordering::Relaxed)).filter(|turn| turn % 2 == 1)
+    }
+
+    /// Returns whether nothing was ever handed over.
+    fn is_untouched(&self) -> bool {
+        self.turn.load(Ordering::Relaxed) == 0
     }
 
     fn give_up(&self) {
@@ -132,6 +151,22 @@ impl Streams {
             }
         }
     }
+
+    /// Waits until too many streams have been given up in a short time.
+    pub(super) async fn flooded(&self) {
+        loop {
+            match tokio::time::timeout(WINDOW, self.too_many.notified()).await {
+                Ok(()) => return,
+                Err(_elapsed) => self.abandoned.store(0, Ordering::Relaxed),
+            }
+        }
+    }
+
+    fn abandon(&self) {
+        if self.abandoned.fetch_add(1, Ordering::Relaxed) + 1 > MAX_ABANDONED {
+            self.too_many.notify_one();
+        }
+    }
 }
 
 // === impl Guard ===
@@ -145,7 +180,8 @@ impl<F: Future> Guard<F> {
     ) -> Self {
         streams.open.fetch_add(1, Ordering::Relaxed);
         streams.begun.fetch_add(1, Ordering::Relaxed);
-        Self { inner, limit, stall, waiting: None, counted: Counted(streams) }
+        let counted = Counted { streams, stall: stall.clone() };
+        Self { inner, limit, stall, waiting: None, counted }
     }
 }
 
@@ -177,7 +213,10 @@ impl<F: Future> Future for Guard<F> {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.streams.open.fetch_sub(1, Ordering::Relaxed);
+        if self.stall.as_ref().is_some_and(|stall| stall.is_untouched()) {
+            self.streams.abandon();
+        }
     }
 }
 
@@ -232,6 +271,34 @@ mod tests {
         stall.asked();
         tokio::time::timeout(LIMIT * 3, guard(&stall)).await.unwrap_err();
         assert!(!stall.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_many_given_up_at_once_and_not_many_in_all() {
+        let streams = Arc::new(Streams::default());
+        let give_up = |count: usize| {
+            for _ in 0..count {
+                drop(Guard::new(
+                    pending::<()>(),
+                    LIMIT,
+                    Some(Arc::default()),
+                    Arc::clone(&streams),
+                ));
+            }
+        };
+        for _ in 0..3 {
+            give_up(MAX_ABANDONED);
+            tokio::time::timeout(WINDOW * 2, streams.flooded()).await.unwrap_err();
+        }
+        // With a response they count for nothing.
+        for _ in 0..=MAX_ABANDONED {
+            let stall = Arc::new(Stall::default());
+            stall.handed();
+            drop(Guard::new(pending::<()>(), LIMIT, Some(stall), Arc::clone(&streams)));
+        }
+        tokio::time::timeout(WINDOW * 2, streams.flooded()).await.unwrap_err();
+        give_up(MAX_ABANDONED + 1);
+        tokio::time::timeout(WINDOW * 2, streams.flooded()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

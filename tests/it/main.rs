@@ -7,6 +7,7 @@ mod http_client;
 mod http_server;
 mod layering;
 mod proxy_exchange;
+mod proxy_http2;
 mod proxy_identity;
 mod proxy_limits;
 mod proxy_protocol;

@@ -2,6 +2,7 @@
 //! and the proxy between them.
 
 pub(crate) mod disk;
+pub(crate) mod frames;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod recording;

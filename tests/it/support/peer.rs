@@ -123,10 +123,20 @@ impl Peer {
     /// Reads exactly `count` bytes.
     #[track_caller]
     pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
-        while self.buffer.len() < count {
-            assert!(self.fill(), "ended after {} of {count} bytes", self.buffer.len());
+        match self.try_exactly(count) {
+            Some(bytes) => bytes,
+            None => panic!("ended after {} of {count} bytes", self.buffer.len()),
         }
-        self.buffer.drain(..count).collect()
+    }
+
+    /// Reads exactly `count` bytes; none when the connection ends before.
+    pub(crate) fn try_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < count {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..count).collect())
     }
 
     /// Reads a message (head and body, by length or chunked) as it is on the wire; none at the connection's end.
