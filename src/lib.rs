@@ -78,6 +78,10 @@
 //! 12. The report depends on the run folder alone. `an_empty_run_and_missing_files_are_sentences`
 //! 13. `unsafe` is forbidden; order never depends on a hash map; time is read in [`clock`] only.
 //!     `time_is_read_in_one_place_and_nothing_is_ordered_by_a_hash`
+//! 14. A message without one certain end, or one certain host, goes no further; nothing is sent twice; nobody is waited for
+//!     for ever. `a_request_with_two_ends_is_refused`, `a_response_without_one_certain_end_is_a_502`,
+//!     `an_upstream_that_closes_without_a_response_is_a_502_and_asked_once`,
+//!     `a_client_that_does_not_read_is_let_go_and_the_upstream_too`
 
 pub mod cli;
 pub mod clock;

@@ -23,7 +23,7 @@ pub enum Flaw {
 
 /// Where a client is in what it says.
 #[derive(Debug)]
-pub(super) struct Heads {
+pub struct Heads {
     stage: Stage,
     /// The beginning of a head that has not come whole.
     begun: Vec<u8>,
@@ -81,23 +81,27 @@ const MAX_DIGITS: u8 = 16;
 // === impl Heads ===
 
 impl Heads {
-    pub(super) fn new(max_bytes: usize) -> Self {
+    /// Begins with a connection's first byte. A head that comes in pieces is waited for up to `max_bytes`.
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
         Self { stage: Stage::Between, begun: Vec::new(), count: 0, max_bytes }
     }
 
     /// Returns how many heads have come whole.
-    pub(super) fn count(&self) -> u64 {
+    #[must_use]
+    pub fn count(&self) -> u64 {
         self.count
     }
 
     /// Returns whether a head has begun and not ended.
-    pub(super) fn is_within(&self) -> bool {
+    #[must_use]
+    pub fn is_within(&self) -> bool {
         self.stage == Stage::Head
     }
 
     /// Follows `bytes`. Returns the number of the first request that is not to be served, from 1, and why; nothing is
     /// followed from there on.
-    pub(super) fn advance(&mut self, mut bytes: &[u8]) -> Option<(u64, Flaw)> {
+    pub fn advance(&mut self, mut bytes: &[u8]) -> Option<(u64, Flaw)> {
         while !bytes.is_empty() {
             bytes = match self.stage {
                 Stage::Between => self.skip_empty_lines(bytes),

@@ -17,10 +17,11 @@ use crate::http::{Boarding, BodyError, Carried};
 use crate::proxy::common::Common;
 use crate::proxy::metrics::Ticket;
 use crate::proxy::status::Admission;
+use crate::proxy::story::Story;
 use crate::proxy::upload::UploadError;
 use crate::trace::record::{
-    End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, FrameRef, Link, OmitReason,
-    Outcome, Passed, RequestHead, Side, Trailers,
+    End, Event, ExchangeId, Fault, FaultSide, Frame, FrameRef, Link, OmitReason, Outcome, Passed,
+    RequestHead, Side, Trailers,
 };
 use crate::trace::redact::Redactor;
 
@@ -40,19 +41,6 @@ pub struct Ledger {
     stall: Arc<Stall>,
     // Locked a handful of times in an exchange, never for a frame.
     story: Mutex<Story>,
-}
-
-/// What is known so far.
-#[derive(Default)]
-struct Story {
-    request: Passed,
-    response: Passed,
-    is_linked: bool,
-    /// Why there was no response from the upstream, or why it broke off.
-    fault: Option<Fault>,
-    /// How the request body failed, which is the client's doing.
-    upload_fault: Option<Fault>,
-    last_end: Nanos,
 }
 
 /// Watches one side's body for a [`Ledger`]; without one it watches nothing.
@@ -240,39 +228,6 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-// === impl Story ===
-
-impl Story {
-    fn outcome(&mut self, is_stopping: bool, is_stalled: bool) -> (Outcome, Option<Fault>) {
-        let client =
-            |kind, text: &str| Fault { side: FaultSide::Client, kind, text: text.to_owned() };
-        match (self.fault.take(), self.upload_fault.take()) {
-            (Some(fault), _) if fault.kind == FaultKind::Disconnected => {
-                (Outcome::Cancelled, Some(fault))
-            }
-            (Some(fault), _) => (Outcome::Failed, Some(fault)),
-            (None, _) if self.response.ended => (Outcome::Complete, None),
-            (None, _) if is_stopping => {
-                let text = "the proxy stopped before the response had ended".to_owned();
-                let fault = Fault { side: FaultSide::Local, kind: FaultKind::Closed, text };
-                (Outcome::Failed, Some(fault))
-            }
-            (None, _) if is_stalled => {
-                let text = "the client took nothing of the response for too long";
-                (Outcome::Failed, Some(client(FaultKind::Timeout, text)))
-            }
-            (None, Some(fault)) if fault.kind == FaultKind::Timeout => {
-                (Outcome::Failed, Some(fault))
-            }
-            (None, Some(fault)) => (Outcome::Cancelled, Some(fault)),
-            (None, None) => {
-                let text = "the client left before the response had ended";
-                (Outcome::Cancelled, Some(client(FaultKind::Disconnected, text)))
-            }
-        }
     }
 }
 

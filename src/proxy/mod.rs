@@ -44,6 +44,7 @@ pub mod route;
 pub mod sampling;
 pub mod sieve;
 mod status;
+mod story;
 mod tally;
 mod tunnel;
 pub mod upload;

@@ -3,6 +3,7 @@
 
 mod demo;
 mod dialect_openai;
+mod fuzz;
 mod http_client;
 mod http_server;
 mod layering;
