@@ -27,6 +27,8 @@ pub struct LeftOpen {
 pub enum Closed {
     /// It is closed, with so many exchanges in it.
     Now(u64),
+    /// It was deleted: nothing was in it.
+    Removed,
     /// Nothing: another process is writing it.
     Busy,
 }
@@ -77,7 +79,13 @@ fn close_one(path: &Path) -> Result<Closed, CloseError> {
         // A file system without locks: nobody can tell, so it is left alone.
         Err(fs::TryLockError::Error(source)) => return Err(failed(source).into()),
     }
-    let info = SegmentInfo::open(path.to_owned())?;
+    let info = match SegmentInfo::open(path.to_owned()) {
+        Err(TraceError::Empty { .. }) => {
+            fs::remove_file(path).map_err(failed)?;
+            return Ok(Closed::Removed);
+        }
+        opened => opened?,
+    };
     let is_end = |loss: &Loss| loss.cause != LossCause::Damaged;
     if let Some(damage) = info.losses.iter().find(|loss| !is_end(loss)) {
         return Err(CloseError::Damaged { path: path.to_owned(), damage: damage.clone() });

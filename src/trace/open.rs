@@ -9,7 +9,7 @@ use crate::clock::{Anchor, Nanos};
 use crate::trace::assemble::{Part, parts};
 use crate::trace::batch::{Batch, Loss, LossCause};
 use crate::trace::decoder::{Decoder, NotReadable, Step};
-use crate::trace::format::{END_MAGIC, FormatVersion, TAIL_LEN, VERSION};
+use crate::trace::format::{END_MAGIC, FormatVersion, MAGIC_LEN, TAIL_LEN, VERSION};
 use crate::trace::index::{Chapter, Place, Totals};
 use crate::trace::reader::TraceError;
 use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Side};
@@ -71,6 +71,10 @@ impl SegmentInfo {
         let failed = |source| TraceError::Io { path: path.clone(), source };
         let mut file = File::open(&path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
+        let is_open = path.extension().is_some_and(|extension| extension == "open");
+        if is_open && len < len_u64(MAGIC_LEN) {
+            return Err(TraceError::Empty { path, len });
+        }
         let mut survey = Survey::default();
         let mut astray = None;
         if let Some(summary) = summary_offset(&mut file, len).map_err(failed)? {
@@ -228,10 +232,7 @@ impl Survey {
 
     fn finish(mut self, path: PathBuf, len: u64) -> Result<SegmentInfo, TraceError> {
         if self.blocks == 0 {
-            let why = format!(
-                "it ends or is damaged before its first block ({len} bytes): nothing is recorded in it"
-            );
-            return Err(TraceError::NotReadable { path, why });
+            return Err(TraceError::Empty { path, len });
         }
         if !self.closed {
             let what = "the file was not closed: it is being written, or was cut; what came after is missing";

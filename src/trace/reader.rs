@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::clock::Nanos;
 use crate::trace::assemble::{Assembler, Exchange, Part};
-use crate::trace::batch::Loss;
+use crate::trace::batch::{Loss, LossCause};
 use crate::trace::format::{FormatVersion, VERSION};
 use crate::trace::index::Totals;
 use crate::trace::library::{Library, Shelf};
@@ -100,6 +100,16 @@ pub enum TraceError {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// A segment that was cut before anything was in it.
+    #[error(
+        "{path} can't be read as a trace: it ends or is damaged before its first block ({len} bytes): nothing is recorded in it"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        len: u64,
+    },
     /// A folder without segments.
     #[error("{path} holds no segments: expected files named *.trace")]
     NoSegments {
@@ -124,10 +134,16 @@ impl Trace {
     /// # Errors
     /// There is none, or no part of it can be read. Damage is no error: see [`Self::health`].
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        match Self::open_readable(path)? {
-            (trace, unreadable) if unreadable.is_empty() => Ok(trace),
-            (_, mut unreadable) => Err(unreadable.swap_remove(0).1),
+        let (mut trace, unreadable) = Self::open_readable(path)?;
+        for (_, error) in unreadable {
+            // The recorder was killed when it had just begun it: beside others that is no reason not to read these.
+            let TraceError::Empty { len, .. } = error else { return Err(error) };
+            let (segment, cause) = (trace.segments.len(), LossCause::Unfinished);
+            let what = error.to_string();
+            trace.health.complete = false;
+            trace.health.losses.push(Loss { segment, from: len, until: len, cause, what });
         }
+        Ok(trace)
     }
 
     /// Opens what can be opened of a trace, and returns each file that can't be, with the reason.

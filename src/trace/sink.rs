@@ -106,7 +106,9 @@ impl Sink {
         header: &Header,
         options: &WriterOptions,
     ) -> io::Result<()> {
-        self.put(&magic(VERSION));
+        // With the block below in one go, so that a file is seldom seen without it.
+        self.unwritten.extend_from_slice(&magic(VERSION));
+        self.offset += len_u64(self.unwritten.len());
         let mut raw = Vec::new();
         if let Some(start) = self.start(0) {
             put_record(&mut raw, opcode::START, &start.encode());

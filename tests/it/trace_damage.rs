@@ -128,8 +128,8 @@ fn a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so() {
     for len in (0..sample.bytes.len()).rev() {
         file.set_len(len as u64).unwrap();
         match Trace::open(&path) {
-            Err(TraceError::NotReadable { why, .. }) => {
-                assert!(len < sample.blocks()[0].0.end, "cut at {len}: {why}");
+            Err(error @ (TraceError::NotReadable { .. } | TraceError::Empty { .. })) => {
+                assert!(len < sample.blocks()[0].0.end, "cut at {len}: {error}");
             }
             Err(error) => panic!("cut at {len}: {error}"),
             Ok(trace) => {
@@ -167,7 +167,7 @@ fn a_flipped_bit_anywhere_is_noticed_and_costs_its_zstd_frame_at_most() {
         file.write_all_at(&[sample.bytes[at] ^ 1 << (at % 8)], at as u64).unwrap();
         let mut trace = match Trace::open(&path) {
             Ok(trace) => trace,
-            Err(TraceError::NotReadable { .. }) if at < 8 => continue,
+            Err(TraceError::NotReadable { .. } | TraceError::Empty { .. }) if at < 8 => continue,
             Err(error) => panic!("flipped at {at}: {error}"),
         };
         let found = verify(&trace).unwrap();
@@ -354,4 +354,26 @@ fn a_segment_that_is_being_written_is_left_alone() {
     let found = close_left_open(dir.path()).unwrap();
     assert!(matches!(found[0].outcome, Ok(Closed::Busy)), "{found:?}");
     assert_eq!(writer.finish().unwrap().counters.admitted, 1);
+}
+
+/// A recorder that is killed when it has just begun a segment leaves a file with nothing in it.
+#[test]
+fn a_segment_with_nothing_in_it_does_not_hide_those_beside_it() {
+    let sample = Sample::new(2);
+    let first = sample.blocks()[0].0.end;
+    for len in [0, 5, 8, first - 1] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("00000.trace"), &sample.bytes).unwrap();
+        let begun = dir.path().join("00001.trace.open");
+        fs::write(&begun, &sample.bytes[..len]).unwrap();
+        let trace = Trace::open(dir.path()).unwrap();
+        assert_eq!(read(&trace).len(), 2, "{len}");
+        assert!(!trace.health().complete && trace.health().losses.len() == 1, "{len}");
+        assert!(
+            verify(&trace).unwrap().findings.iter().all(|found| found.kind == FindingKind::Loss)
+        );
+        let found = close_left_open(dir.path()).unwrap();
+        assert!(matches!(found[0].outcome, Ok(Closed::Removed)) && !begun.exists(), "{found:?}");
+        assert!(Trace::open(dir.path()).unwrap().health().complete);
+    }
 }

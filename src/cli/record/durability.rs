@@ -120,7 +120,7 @@ pub(super) fn clear_up(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
             close_left_open(&folder).with_context(|| format!("can't read {}", folder.display()))?;
         for LeftOpen { path, outcome } in found {
             match outcome {
-                Ok(Closed::Busy) => {}
+                Ok(Closed::Busy | Closed::Removed) => {}
                 Ok(Closed::Now(exchanges)) => say(&format!(
                     "closed {}, which an earlier recording had left open ({exchanges} exchanges)",
                     path.display()
