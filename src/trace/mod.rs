@@ -32,6 +32,7 @@ mod lineup;
 mod mend;
 mod merge;
 mod open;
+mod paths;
 mod payloads;
 mod pieces;
 mod reader;

@@ -3,7 +3,7 @@
 //! A closed file is opened by its index. Any other is read through once, and the index is rebuilt. [`Trace::request`] and
 //! [`Trace::exchange`] read single exchanges and are quick in start order; [`Trace::scan`] reads everything once.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::trace::format::{FormatVersion, VERSION};
 use crate::trace::index::Totals;
 use crate::trace::library::{Library, Shelf};
 use crate::trace::open::SegmentInfo;
+use crate::trace::paths::{lost_sequel, segment_paths, sequels};
 use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Outcome};
 use crate::trace::resolve::{Resolver, RunCursor};
 use crate::trace::scan::Scan;
@@ -161,10 +162,12 @@ impl Trace {
             }
         }
         for path in sequels(path) {
-            // Another trace's, or not one at all: only the name says that it might go on here.
-            let Ok(sequel) = SegmentInfo::open(path) else { continue };
-            if segments.first().is_some_and(|first| first.header.trace == sequel.header.trace) {
-                segments.push(sequel);
+            // Only the name says that the trace may go on here.
+            let Some(first) = segments.first_mut() else { break };
+            match SegmentInfo::open(path.clone()) {
+                Ok(sequel) if first.header.trace == sequel.header.trace => segments.push(sequel),
+                Ok(_of_another_trace) => {}
+                Err(error) => first.losses.extend(lost_sequel(&path, first.len, &error)),
             }
         }
         segments.sort_by_key(|segment| segment.header.segment);
@@ -349,44 +352,6 @@ fn hand_out(
         }
     }
     Ok(None)
-}
-
-/// Returns the files of a trace.
-fn segment_paths(path: &Path) -> Result<Vec<PathBuf>, TraceError> {
-    let failed = |source| TraceError::Io { path: path.to_owned(), source };
-    if !fs::metadata(path).map_err(failed)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".trace") || name.ends_with(".trace.open") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Returns the files that may hold what came after `path`, when that is a file: `a-00001.trace` after `a.trace`.
-fn sequels(path: &Path) -> Vec<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".open").unwrap_or(&name).strip_suffix(".trace");
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let (Some(stem), Ok(files)) = (stem, fs::read_dir(folder.unwrap_or_else(|| Path::new("."))))
-    else {
-        return Vec::new();
-    };
-    let is_sequel = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let rest = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
-        rest.and_then(|rest| rest.strip_suffix(".open").unwrap_or(rest).strip_suffix(".trace"))
-            .is_some_and(|number| number.len() == 5 && number.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let mut found: Vec<_> = files.flatten().map(|file| file.path()).filter(is_sequel).collect();
-    found.sort();
-    found
 }
 
 fn health(segments: &[SegmentInfo]) -> Health {

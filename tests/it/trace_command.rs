@@ -35,6 +35,8 @@ fn info_counts_what_is_there() {
     assert_eq!(info["counters"]["dropped_queue_full"], 2);
     let text = says("info", "v1.0.trace", &[], 0);
     assert!(text.contains("exchanges   6") && text.contains("closed, complete"), "{text}");
+    let text = says("info", "v1.1-omission.trace", &[], 0);
+    assert!(text.contains("left out    7 of 16 exchanges") && text.contains("100 %"), "{text}");
     let text = says("info", "damaged/cut.trace", &[], 3);
     assert!(text.contains("NOT complete"), "{text}");
 }

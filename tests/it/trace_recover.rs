@@ -118,6 +118,27 @@ fn a_segment_that_is_being_written_is_recovered_up_to_its_last_flush() {
     writer.finish().unwrap();
 }
 
+/// What came after a file that is named alone is not lost in silence when it can't be read.
+#[test]
+fn a_sequel_that_can_not_be_read_is_a_finding() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    folder(dir.path());
+    let path = dir.path().join("a.trace");
+    fs::rename(segment(dir.path(), 0), &path).unwrap();
+    let check = |bytes: &[u8], losses: usize, outcome: Recovery, name: &str| {
+        fs::write(dir.path().join("a-00001.trace"), bytes).unwrap();
+        let found = verify(&Trace::open(&path).unwrap()).unwrap();
+        assert_eq!(found.findings.len(), losses, "{found:#?}");
+        let recovered = recover(&path, &out.path().join(name)).unwrap();
+        assert_eq!(recovered.outcome, outcome);
+    };
+    check(b"not a trace at all", 1, Recovery::WithLoss, "1.trace");
+    check(b"", 0, Recovery::Clean, "2.trace");
+    let next = fs::read(segment(dir.path(), 1)).unwrap();
+    check(&next, 0, Recovery::Clean, "3.trace");
+    check(&next[..40], 1, Recovery::WithLoss, "4.trace");
+}
+
 #[test]
 fn what_is_recovered_does_not_become_a_part_of_what_was_damaged() {
     let dir = tempfile::tempdir().unwrap();

@@ -32,6 +32,7 @@ struct Info {
     listen: String,
     upstreams: Vec<String>,
     redacted: Vec<String>,
+    sampled_ppm: u32,
     started: String,
     until_ns: u64,
     segments: usize,
@@ -79,6 +80,7 @@ fn gather(trace: &Trace, scan: &mut Scan) -> anyhow::Result<Info> {
         listen: header.listen.clone(),
         upstreams: header.upstreams.clone(),
         redacted: header.redacted.clone(),
+        sampled_ppm: header.sampled_ppm,
         started: header.anchor.rfc3339(Nanos::ZERO),
         segments: trace.paths().count(),
         bytes: health.bytes,
@@ -147,6 +149,14 @@ fn print(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
             out,
             "hurried     {} bytes were compressed less, since the writer was behind",
             info.hurried_bytes
+        )?;
+    }
+    let Counters { admitted, sampled_out, .. } = info.counters;
+    if sampled_out > 0 || info.sampled_ppm < 1_000_000 {
+        let percent = f64::from(info.sampled_ppm) / 1e4;
+        writeln!(
+            out,
+            "left out    {sampled_out} of {admitted} exchanges, on purpose; {percent} % of the sessions were to be recorded"
         )?;
     }
     let complete = info.health.as_ref().is_some_and(|health| health.complete);
