@@ -8,7 +8,7 @@
 //! # Flow
 //!
 //! ```text
-//! record   client -> proxy::handler -> http::tap --try_send(Event)--> recorder thread -> trace::Roll -> segments
+//! record   client -> proxy::handler -> http::tap --try_send(Event)--> recorder thread -> privacy::Veil -> trace::Roll -> segments
 //!                         \-> http::client -> upstream
 //! replay   file -> trace::Trace -> replay::plan -> pacer thread --Release--> dispatch -> call -> http::client -> target
 //!                                                            call --Measurement--> results thread -> Parquet
@@ -27,6 +27,7 @@
 //! | [`clock`] | the only reader of time | nothing |
 //! | [`trace`] | the container: records, format, writer, reader | clock |
 //! | [`dialect`] | what the bytes mean: framings and API families | clock, trace |
+//! | [`privacy`] | policies: what of the traffic may be in a trace | clock, trace |
 //! | [`results`] | rows, manifest, Parquet | clock, trace, dialect |
 //! | [`http`] | sockets without policy: tap, client, servers, TLS | clock, trace |
 //! | [`proxy`] | the recording reverse proxy | nouns, http |
@@ -87,6 +88,7 @@ pub mod cli;
 pub mod clock;
 pub mod dialect;
 pub mod http;
+pub mod privacy;
 pub mod proxy;
 pub mod replay;
 pub mod report;

@@ -5,6 +5,7 @@
 
 mod config;
 mod demo;
+mod privacy;
 mod record;
 mod replay;
 mod replay_args;

@@ -42,7 +42,13 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     check(&args.plan_options())?;
     let trace = Trace::open(&args.trace)?;
-    let rewrite = Rewrite { redacted: trace.header().redacted.clone(), ..rewrite };
+    let redacts_unlisted = trace
+        .header()
+        .policy
+        .as_ref()
+        .is_some_and(|policy| policy.only_allowed_headers || policy.only_allowed_parameters);
+    let redacted = trace.header().redacted.clone();
+    let rewrite = Rewrite { redacted, redacts_unlisted, ..rewrite };
     output::health(&args.trace, trace.health());
     let survey = survey(trace.scan()?, &args.what.filter, trace.header().anchor)?;
     output::left_out(&survey.left_out);

@@ -195,6 +195,7 @@ impl ReplayArgs {
             headers: self.what.header.clone(),
             api_key,
             redacted: Vec::new(),
+            redacts_unlisted: false,
         })
     }
 

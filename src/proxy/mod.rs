@@ -4,6 +4,8 @@
 //! to an upstream ([`route`]) by the rules for intermediaries ([`hops`]); both bodies are watched on their way
 //! (`http::tap`) and every frame goes into the [`recorder`]'s queue, which never makes anyone wait.
 //!
+//! What a policy does not let into a trace is replaced between the two, on the writer's thread ([`veil`]).
+//!
 //! What passes is counted ([`metrics`]), whether it is recorded or not; [`admin`] tells those who look after the process, on
 //! a listener of its own.
 //!
@@ -49,6 +51,7 @@ mod tally;
 mod tunnel;
 pub mod upload;
 pub mod websocket;
+pub mod veil;
 
 pub use admin::{About, Admin, Phase};
 pub use handler::Proxy;
@@ -60,3 +63,4 @@ pub use route::{Route, RouteError, Routes};
 pub use sampling::Sampler;
 pub use sieve::Sieve;
 pub use status::{Admission, RecorderState, RecorderStatus};
+pub use veil::Veil;

@@ -35,6 +35,8 @@ pub struct Rewrite {
     pub api_key: Option<HeaderValue>,
     /// Names of fields and query parameters whose recorded values are not the client's own.
     pub redacted: Vec<String>,
+    /// Whether any other field's or parameter's value may have been replaced, too.
+    pub redacts_unlisted: bool,
 }
 
 /// `OLD=NEW`: a model to be renamed; `*` is any.
@@ -218,14 +220,16 @@ impl Rewrite {
     /// field that only shares its name with a parameter keeps its value.
     fn is_secret(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let is_replaced = || memchr::memmem::find(value.as_bytes(), REDACTED.as_bytes()).is_some();
-        is_credential(name.as_str()) || (self.is_redacted(name.as_str()) && is_replaced())
+        let may_be_replaced = self.redacts_unlisted || self.is_redacted(name.as_str());
+        is_credential(name.as_str()) || (may_be_replaced && is_replaced())
     }
 
     /// Returns whether a query parameter is a credential, or stands for one.
     fn is_secret_parameter(&self, pair: &str) -> bool {
         let name =
             percent_decode_str(pair.split('=').next().unwrap_or_default()).decode_utf8_lossy();
-        is_credential_parameter(&name) || self.is_redacted(&name)
+        let is_replaced = || self.redacts_unlisted && pair.contains(REDACTED);
+        is_credential_parameter(&name) || self.is_redacted(&name) || is_replaced()
     }
 
     fn is_redacted(&self, name: &str) -> bool {

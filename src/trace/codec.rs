@@ -62,7 +62,7 @@ pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
 
 /// Returns the header with the version that wrote it.
 pub(crate) fn decode_header(payload: &[u8]) -> Result<(FormatVersion, Header), Malformed> {
-    let wire: WireHeader = decode(payload)?;
+    let wire: WireHeader = decode_grown(payload)?;
     if wire.header.tick_ns == 0 {
         return Err(Malformed("the tick is zero"));
     }

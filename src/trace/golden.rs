@@ -35,6 +35,7 @@ fn header() -> Header {
         upstreams: vec!["http://127.0.0.1:8000".to_owned(), "https://api.example".to_owned()],
         redacted: vec!["authorization".to_owned(), "key".to_owned()],
         sampled_ppm: 1_000_000,
+        policy: None,
     }
 }
 

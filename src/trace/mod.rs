@@ -29,6 +29,7 @@ mod ids;
 mod index;
 mod library;
 mod lineup;
+mod mark;
 mod mend;
 mod merge;
 mod open;

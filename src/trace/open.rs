@@ -276,6 +276,7 @@ fn placeholder() -> Header {
         upstreams: Vec::new(),
         redacted: Vec::new(),
         sampled_ppm: 1_000_000,
+        policy: None,
     }
 }
 

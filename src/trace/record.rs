@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Anchor, Nanos};
 pub use crate::trace::counters::Counters;
+pub use crate::trace::mark::{BodyMode, PolicyMark};
 
 /// One thing that happened, in the order in which the recorder heard of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -361,6 +362,8 @@ pub struct Header {
     pub redacted: Vec<String>,
     /// The share of exchanges that sampling kept, in parts per million: each one kept stands for 1,000,000 / this many.
     pub sampled_ppm: u32,
+    /// The policy that decided what is in it, if there was one beside the names above.
+    pub policy: Option<PolicyMark>,
 }
 
 // === impl Event ===

@@ -15,6 +15,10 @@ pub struct Redactor {
     key: [u8; 32],
     headers: Vec<HeaderName>,
     parameters: Vec<String>,
+    /// When there, whatever is neither here nor in [`FRAMING_HEADERS`] is replaced.
+    allowed_headers: Option<Vec<HeaderName>>,
+    /// When there, whatever is not here is replaced.
+    allowed_parameters: Option<Vec<String>>,
 }
 
 /// Header fields that are credentials by their names, lower-case, sorted.
@@ -65,6 +69,22 @@ pub const CREDENTIAL_PARAMETERS: [&str; 18] = [
     "x-amz-signature",
 ];
 
+/// Header fields without which a message can't be understood: they are always allowed, unless redacted by name. Lower-case,
+/// sorted.
+pub const FRAMING_HEADERS: [&str; 11] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// What every replaced value begins with (after the scheme word of `Authorization`).
 pub const REDACTED: &str = "redacted:";
 
@@ -86,7 +106,17 @@ impl Redactor {
     /// Makes a redactor of the lists above and of some names more.
     #[must_use]
     pub fn new(key: [u8; 32], headers: Vec<HeaderName>, parameters: Vec<String>) -> Self {
-        Self { key, headers, parameters }
+        Self { key, headers, parameters, allowed_headers: None, allowed_parameters: None }
+    }
+
+    /// Also replaces what is not on these lists, where there are lists.
+    #[must_use]
+    pub fn allowing(
+        self,
+        headers: Option<Vec<HeaderName>>,
+        parameters: Option<Vec<String>>,
+    ) -> Self {
+        Self { allowed_headers: headers, allowed_parameters: parameters, ..self }
     }
 
     /// Makes one that replaces more, with the same key: equal values stay equal.
@@ -116,7 +146,11 @@ impl Redactor {
     /// Returns whether the values of this field are replaced.
     #[must_use]
     pub fn covers(&self, name: &HeaderName) -> bool {
-        is_credential(name.as_str()) || self.headers.contains(name)
+        is_credential(name.as_str())
+            || self.headers.contains(name)
+            || self.allowed_headers.as_ref().is_some_and(|allowed| {
+                !allowed.contains(name) && FRAMING_HEADERS.binary_search(&name.as_str()).is_err()
+            })
     }
 
     /// Replaces the values of credentials in place; order and all else stay.
@@ -151,6 +185,7 @@ impl Redactor {
                     out.push('=');
                     out.push_str(&self.hash(value.as_bytes()));
                 }
+                None if self.covers_parameter(pair) => out.push_str(&self.hash(pair.as_bytes())),
                 _ => out.push_str(pair),
             }
         }
@@ -158,10 +193,13 @@ impl Redactor {
     }
 
     fn covers_parameter(&self, pair: &str) -> bool {
-        let Some((name, _)) = pair.split_once('=') else { return false };
+        let (name, has_value) =
+            pair.split_once('=').map_or((pair, false), |(name, _)| (name, true));
         let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-        is_credential_parameter(&decoded)
-            || self.parameters.iter().any(|more| more.eq_ignore_ascii_case(&decoded))
+        let is_one_of = |list: &[String]| list.iter().any(|one| one.eq_ignore_ascii_case(&decoded));
+        has_value && (is_credential_parameter(&decoded) || is_one_of(&self.parameters))
+            || !pair.is_empty()
+                && self.allowed_parameters.as_ref().is_some_and(|list| !is_one_of(list))
     }
 
     /// Returns what stands for a value. The scheme word of `Authorization` stays: it is no secret, and says what to send.
@@ -269,6 +307,27 @@ mod tests {
         check_target("/x?ticket=s3cret&%6Bey=s3cret", "/x?ticket=#&%6Bey=#");
         check_target("/x?key", "/x?key");
         check_target("https://h/x?sig=s3cret#top", "https://h/x?sig=#");
+    }
+
+    #[test]
+    fn where_there_is_a_list_all_else_is_replaced() {
+        let only = Redactor::new([7; 32], Vec::new(), Vec::new())
+            .allowing(Some(vec![HeaderName::from_static("x-fine")]), Some(vec!["page".to_owned()]));
+        let mut headers = HeaderMap::new();
+        for name in ["x-fine", "x-other", "content-type", "location", "authorization"] {
+            headers.append(name, HeaderValue::from_static("s3cret"));
+        }
+        only.headers(&mut headers);
+        let kept: Vec<_> = headers.iter().filter(|(_, value)| *value == "s3cret").collect();
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert_eq!((&headers["x-fine"], &headers["content-type"]), (kept[0].1, kept[1].1));
+        let target = only.target("/x?page=2&q=s3cret&s3cret&&key=s3cret");
+        assert!(
+            target.starts_with("/x?page=2&q=redacted:") && !target.contains("s3cret"),
+            "{target}"
+        );
+        assert_eq!(only.target("/x?page=2&"), "/x?page=2&");
+        assert!(FRAMING_HEADERS.is_sorted());
     }
 
     #[test]

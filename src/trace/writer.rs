@@ -396,6 +396,7 @@ mod tests {
             upstreams: Vec::new(),
             redacted: Vec::new(),
             sampled_ppm: 1_000_000,
+            policy: None,
         }
     }
 

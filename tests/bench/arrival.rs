@@ -323,6 +323,7 @@ fn write_trace(path: &Path, n: u64) {
         upstreams: vec!["http://127.0.0.1:1".to_owned()],
         redacted: Vec::new(),
         sampled_ppm: 1_000_000,
+        policy: None,
     };
     let mut writer = Writer::create(path, header, WriterOptions::default()).unwrap();
     for number in 1..=n {

@@ -26,6 +26,7 @@ fn header() -> Header {
         upstreams: Vec::new(),
         redacted: Vec::new(),
         sampled_ppm: 1_000_000,
+        policy: None,
     }
 }
 

@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const NOUNS: [&str; 4] = ["clock", "trace", "dialect", "results"];
+const NOUNS: [&str; 5] = ["clock", "trace", "dialect", "privacy", "results"];
 
 /// What a module may use beside itself.
 fn may_use(module: &str) -> Vec<&'static str> {
     match module {
         "clock" => vec![],
         "trace" => vec!["clock"],
-        "dialect" | "http" => vec!["clock", "trace"],
+        "dialect" | "http" | "privacy" => vec!["clock", "trace"],
         "results" => vec!["clock", "trace", "dialect"],
         "proxy" | "replay" | "telemetry" | "simulate" => [&NOUNS[..], &["http"]].concat(),
         "report" => NOUNS.to_vec(),

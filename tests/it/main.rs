@@ -7,6 +7,7 @@ mod fuzz;
 mod http_client;
 mod http_server;
 mod layering;
+mod privacy_bodies;
 mod proxy_exchange;
 mod proxy_http2;
 mod proxy_identity;

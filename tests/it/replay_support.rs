@@ -164,6 +164,7 @@ pub(crate) fn write_trace(folder: &Path, recorded: &[Recorded]) -> PathBuf {
         upstreams: vec!["http://api.example.com".to_owned()],
         redacted: vec!["authorization".to_owned(), "api_key".to_owned()],
         sampled_ppm: 1_000_000,
+        policy: None,
     };
     let mut writer = Writer::create(&path, header, WriterOptions::default()).unwrap();
     for (number, recorded) in (1..).zip(recorded) {

@@ -23,6 +23,7 @@ pub(crate) fn header() -> Header {
         upstreams: vec!["http://127.0.0.1:8000".to_owned()],
         redacted: vec!["authorization".to_owned()],
         sampled_ppm: 1_000_000,
+        policy: None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
 use crate::cli::UsageError;
+use crate::cli::privacy::PrivacyArgs;
 use crate::cli::record::admin::AdminArgs;
 use crate::cli::record::listen::ListenArgs;
 use crate::cli::telemetry::TelemetryArgs;
@@ -55,6 +56,8 @@ pub(in crate::cli) struct RecordArgs {
     pub(super) secure: SecureArgs,
     #[command(flatten)]
     pub(super) keep: KeepArgs,
+    #[command(flatten)]
+    pub(super) privacy: PrivacyArgs,
     #[command(flatten)]
     pub(super) admin: AdminArgs,
     #[command(flatten)]
@@ -115,15 +118,6 @@ pub(super) struct KeepArgs {
     #[arg(long, value_name = "LEVEL", env = "REENACT_LEVEL", default_value_t = WriterOptions::default().level,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(super) level: i32,
-    /// Header field whose value is replaced, beside the known credentials; repeatable
-    #[arg(long, value_name = "NAME", env = "REENACT_REDACT_HEADER", value_delimiter = ',')]
-    pub(super) redact_header: Vec<HeaderName>,
-    /// Query parameter whose value is replaced, beside the known credentials; repeatable
-    #[arg(long, value_name = "NAME", env = "REENACT_REDACT_QUERY", value_delimiter = ',')]
-    pub(super) redact_query: Vec<String>,
-    /// File with the key that credentials are hashed with, 32 bytes or 64 hex digits; a random one, forgotten, without it
-    #[arg(long, value_name = "FILE", env = "REENACT_REDACT_KEY_FILE")]
-    pub(super) redact_key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

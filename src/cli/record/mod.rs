@@ -1,14 +1,10 @@
 //! `reenact record`: arguments, the recording's start and end, and what it says meanwhile.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 use clap::ArgMatches;
-use rand::TryRng as _;
-use rand::rngs::SysRng;
 use tokio::runtime::Builder;
 
 use crate::clock::Clock;
@@ -16,12 +12,12 @@ use crate::http::server::ServerOptions;
 use crate::http::tls::{self, Identity};
 use crate::http::workers::Workers;
 use crate::http::{Budget, Client, ClientOptions, Protocol, Scheme};
-use crate::proxy::{About, Admin, Proxy, ProxyOptions, Recorder, Route, Routes, Sieve, lane};
+use crate::proxy::{About, Admin, Proxy, ProxyOptions, Recorder, Route, Routes, Sieve, Veil, lane};
 use crate::trace::Roll;
 use crate::trace::record::Header;
-use crate::trace::redact::Redactor;
 
 use super::Outcome;
+use super::privacy::{self, Privacy};
 use super::sample::Sampling;
 use words::{finish, say};
 
@@ -37,7 +33,7 @@ mod supervisor;
 mod words;
 
 pub(super) use args::RecordArgs;
-use args::{KeepArgs, SecureArgs};
+use args::SecureArgs;
 use listen::LINGER;
 use reload::Reload;
 use serving::Serving;
@@ -51,9 +47,8 @@ pub(super) fn run(
     let identity = identity(&args.secure)?;
     let server_tls = identity.clone().map(tls::serve_as).transpose()?;
     let clients = clients(&args, clock)?;
-    let secret = secret(&args.keep)?;
-    let redactor = redactor(&args.keep, secret);
-    let sampler = args.sampling.sampler(&secret);
+    let privacy = args.privacy.privacy()?;
+    let sampler = args.sampling.sampler(&privacy.key);
     let workers = workers(args.workers)?;
     // Accepts, and says how it goes; the workers serve.
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -63,15 +58,15 @@ pub(super) fn run(
     let bound = listener.local_addr().context("the address bound can't be read")?;
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
-    let ppm = sampler.ppm();
-    let roll = create(&args, &redactor, ppm, &url, clock)?;
+    let roll = create(&args, &privacy, sampler.ppm(), &url, clock)?;
     let out = roll.path().to_owned();
-    let writer = Sieve::new(roll, args.sampling.mesh(), args.sampling.undecided_bytes);
+    let veil = Veil::new(roll, privacy.veil);
+    let log = Sieve::new(veil, args.sampling.mesh(), args.sampling.undecided_bytes);
     let sampling = match &args.samples {
         Some(dir) => Some(Sampling::begin(dir, &args.telemetry, clock, "record")?),
         None => None,
     };
-    let (recorder, feed) = Recorder::start(writer, args.keep.queue_bytes, clock)
+    let (recorder, feed) = Recorder::start(log, args.keep.queue_bytes, clock)
         .context("the recorder's thread can't be started")?;
     let about = About {
         listen: url.clone(),
@@ -81,8 +76,9 @@ pub(super) fn run(
     };
     let options = ProxyOptions { sampler, ..proxy_options(&args)? };
     let routes = Routes::new(args.upstream);
-    let proxy = Proxy::new(routes, clients, options, redactor.clone(), feed.clone());
-    let reload = Reload::new(reread, identity, Arc::clone(proxy.common()), redactor)?;
+    let redactor = privacy.redactor.clone();
+    let proxy = Proxy::new(routes, clients, options, redactor, feed.clone());
+    let reload = Reload::new(reread, identity, Arc::clone(proxy.common()), privacy.redactor)?;
     let signals = serving::signals(args.duration)?;
     drop(entered);
     let admin = Admin::new(Arc::clone(proxy.common()), about);
@@ -157,40 +153,9 @@ fn upstreams(args: &RecordArgs) -> Vec<String> {
     args.upstream.iter().map(|route| route.origin.to_string()).collect()
 }
 
-/// Returns what credentials are hashed with, and sessions chosen.
-fn secret(args: &KeepArgs) -> anyhow::Result<[u8; 32]> {
-    match &args.redact_key_file {
-        Some(path) => read_key(path),
-        None => random(),
-    }
-}
-
-fn redactor(args: &KeepArgs, secret: [u8; 32]) -> Redactor {
-    Redactor::new(secret, args.redact_header.clone(), args.redact_query.clone())
-}
-
-/// Returns bytes that nobody can foretell.
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    SysRng.try_fill_bytes(&mut bytes).context("the system gives no random bytes")?;
-    Ok(bytes)
-}
-
-fn read_key(path: &Path) -> anyhow::Result<[u8; 32]> {
-    let bytes = fs::read(path).with_context(|| format!("can't read the key {}", path.display()))?;
-    if let Ok(key) = bytes.as_slice().try_into() {
-        return Ok(key);
-    }
-    let hash =
-        str::from_utf8(&bytes).ok().and_then(|text| blake3::Hash::from_hex(text.trim()).ok());
-    let hash =
-        hash.with_context(|| format!("{} must hold 32 bytes, or 64 hex digits", path.display()))?;
-    Ok(*hash.as_bytes())
-}
-
 fn create(
     args: &RecordArgs,
-    redactor: &Redactor,
+    privacy: &Privacy,
     sampled_ppm: u32,
     url: &str,
     clock: Clock,
@@ -201,15 +166,16 @@ fn create(
         anyhow::bail!("the folder {} does not exist; make it first", folder.display());
     }
     let header = Header {
-        trace: random()?,
+        trace: privacy::random()?,
         segment: 0,
         anchor: clock.anchor(),
         tick_ns: 1_000,
         tool: concat!("reenact ", env!("CARGO_PKG_VERSION")).to_owned(),
         listen: url.to_owned(),
         upstreams: upstreams(args),
-        redacted: redactor.names(),
+        redacted: privacy.redactor.names(),
         sampled_ppm,
+        policy: privacy.mark.clone(),
     };
     let earlier = durability::clear_up(&args.out)?;
     if !durability::is_shared(&args.out) && !earlier.is_empty() {

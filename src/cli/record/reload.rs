@@ -13,10 +13,11 @@ use http::HeaderName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::http::tls::Identity;
+use crate::privacy::{Names, Policy};
 use crate::proxy::common::Common;
 use crate::trace::redact::Redactor;
 
-use super::args::{KeepArgs, RecordArgs};
+use super::args::RecordArgs;
 use super::words::say;
 
 /// What can be changed, and how it is asked for.
@@ -26,6 +27,7 @@ pub(super) struct Reload<'a> {
     hangup: Signal,
     /// As they are in use.
     flags: Flags,
+    policy: Policy,
     identity: Option<Arc<Identity>>,
     common: Arc<Common>,
     /// What is redacted since the start.
@@ -36,7 +38,7 @@ pub(super) struct Reload<'a> {
 type Flags = BTreeMap<String, Vec<OsString>>;
 
 /// Flags that take effect.
-const TAKEN: [&str; 4] = ["tls-cert", "tls-key", "redact-header", "redact-query"];
+const TAKEN: [&str; 5] = ["tls-cert", "tls-key", "policy", "redact-header", "redact-query"];
 
 // === impl Reload ===
 
@@ -52,8 +54,10 @@ impl<'a> Reload<'a> {
         redactor: Redactor,
     ) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("SIGHUP can't be waited for")?;
-        let flags = flags(&reread()?)?;
-        Ok(Self { reread, hangup, flags, identity, common, redactor })
+        let matches = reread()?;
+        let flags = flags(&matches)?;
+        let policy = RecordArgs::from_arg_matches(record(&matches)?)?.privacy.policy()?;
+        Ok(Self { reread, hangup, flags, policy, identity, common, redactor })
     }
 
     /// Reloads at each SIGHUP, for ever.
@@ -76,15 +80,16 @@ impl<'a> Reload<'a> {
             (Some(_), Some(cert), Some(key)) => Some((Identity::read(cert, key)?, cert)),
             _ => None,
         };
+        let policy = args.privacy.policy()?;
+        let (headers, _) = policy.headers.of_headers()?;
         // From here on nothing fails.
         let mut changes = Vec::new();
         if let (Some(current), Some((new, cert))) = (&self.identity, identity) {
             let what = if current.become_other(new) { "new" } else { "as before" };
             changes.push(format!("the certificate {} is {what}", cert.display()));
         }
-        let KeepArgs { redact_header, redact_query, .. } = args.keep;
-        changes.extend(self.redact(redact_header, redact_query));
-        let fixed = self.fixed(&flags);
+        changes.extend(self.redact(headers, policy.query.redact.clone()));
+        let fixed = self.fixed(&flags, &policy);
         if !fixed.is_empty() {
             changes.push(format!("needs a restart: {}", fixed.join(", ")));
         }
@@ -112,7 +117,7 @@ impl<'a> Reload<'a> {
     }
 
     /// Returns the flags that have other values than are in use, and take no effect.
-    fn fixed(&self, flags: &Flags) -> Vec<String> {
+    fn fixed(&self, flags: &Flags, policy: &Policy) -> Vec<String> {
         let is_taken = |name: &str| {
             TAKEN.contains(&name) && (self.identity.is_some() || !name.starts_with("tls"))
         };
@@ -121,8 +126,19 @@ impl<'a> Reload<'a> {
         names.sort();
         names.dedup();
         names.retain(|name| !is_taken(name) && values(&self.flags, name) != values(flags, name));
-        names.into_iter().map(|name| format!("--{name}")).collect()
+        let mut fixed: Vec<String> = names.into_iter().map(|name| format!("--{name}")).collect();
+        if rest(policy) != rest(&self.policy) {
+            fixed.push("what the policy says beside names to redact".to_owned());
+        }
+        fixed
     }
+}
+
+/// Returns what can't change in a policy while traffic passes.
+fn rest(policy: &Policy) -> Policy {
+    let rest = |names: &Names| Names { redact: Vec::new(), allow: names.allow.clone() };
+    let bodies = policy.bodies.clone();
+    Policy { headers: rest(&policy.headers), query: rest(&policy.query), bodies }
 }
 
 /// Returns the matches of the verb.

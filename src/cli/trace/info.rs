@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::Nanos;
 use crate::results::recorded::recorded;
-use crate::trace::record::{Counters, Event};
+use crate::trace::record::{Counters, Event, PolicyMark};
 use crate::trace::{Assembler, Exchange, Health, Scan, Trace};
 
 use super::super::Outcome;
@@ -33,6 +33,7 @@ struct Info {
     upstreams: Vec<String>,
     redacted: Vec<String>,
     sampled_ppm: u32,
+    policy: Option<String>,
     started: String,
     until_ns: u64,
     segments: usize,
@@ -81,6 +82,7 @@ fn gather(trace: &Trace, scan: &mut Scan) -> anyhow::Result<Info> {
         upstreams: header.upstreams.clone(),
         redacted: header.redacted.clone(),
         sampled_ppm: header.sampled_ppm,
+        policy: header.policy.as_ref().map(PolicyMark::describe),
         started: header.anchor.rfc3339(Nanos::ZERO),
         segments: trace.paths().count(),
         bytes: health.bytes,
@@ -121,6 +123,9 @@ fn print(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
     )?;
     writeln!(out, "started     {} on {}", info.started, info.listen)?;
     writeln!(out, "upstreams   {}", info.upstreams.join(", "))?;
+    if let Some(policy) = &info.policy {
+        writeln!(out, "policy      {policy}")?;
+    }
     let seconds = Nanos(info.until_ns).as_secs_f64();
     writeln!(out, "exchanges   {} in {seconds:.1} s, {:.2}/s", info.exchanges, info.rate_per_s)?;
     for (name, counts) in [

@@ -7,6 +7,7 @@ mod info;
 mod list;
 mod merge;
 mod recover;
+mod redact;
 mod show;
 mod verify;
 
@@ -36,6 +37,7 @@ enum TraceVerb {
     Recover(recover::RecoverArgs),
     Cut(cut::CutArgs),
     Merge(merge::MergeArgs),
+    Redact(redact::RedactArgs),
     Export(export::ExportArgs),
 }
 
@@ -49,6 +51,7 @@ pub(super) fn run(args: TraceArgs) -> anyhow::Result<Outcome> {
         TraceVerb::Recover(args) => recover::run(&args, &mut out),
         TraceVerb::Cut(args) => cut::run(&args),
         TraceVerb::Merge(args) => merge::run(&args),
+        TraceVerb::Redact(args) => redact::run(&args),
         TraceVerb::Export(args) => export::run(&args, &mut out),
     }?;
     out.flush()?;

@@ -1,0 +1,284 @@
+//! One body: how it is read, and when its frames are decided.
+
+use std::collections::VecDeque;
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use crate::privacy::draw::Draw;
+use crate::privacy::events::{Events, Framing};
+use crate::privacy::held::{Held, Kind};
+use crate::privacy::json::NotJson;
+use crate::privacy::known::InEvent;
+use crate::privacy::patterns::{Found, More, Patterns, Scanner};
+use crate::privacy::pointer::Pointer;
+use crate::privacy::text::{Keys, Text, Texts, Work};
+use crate::privacy::units::{Escapes, UnitReader};
+use crate::privacy::values::{Around, Document, Indexes, Streams};
+use crate::trace::Frames;
+use crate::trace::record::{Event, ExchangeId, FrameRef, Side};
+
+/// What is done to bodies.
+pub(super) struct Rules {
+    pub(super) keys: Keys,
+    pub(super) pointers: Vec<Pointer>,
+    pub(super) patterns: Option<Patterns>,
+    pub(super) texts: Texts,
+}
+
+/// One body.
+#[derive(Debug)]
+pub(super) struct Body {
+    held: Held,
+    form: Form,
+    /// Looks for patterns in the bytes as they are.
+    scanner: Scanner,
+    scanned: u64,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// By its first byte it will be known.
+    Unknown,
+    Json(Box<JsonBody>),
+    Events(Box<Events>),
+    Text(Box<TextBody>),
+    /// Nothing is known of its form: patterns are all that is looked for.
+    Bytes,
+    /// It can't be read as it should be: nothing of it is told.
+    Closed,
+}
+
+#[derive(Debug)]
+struct JsonBody {
+    document: Document,
+    streams: Streams,
+    at: u64,
+}
+
+#[derive(Debug, Default)]
+struct TextBody {
+    text: Text,
+    reader: UnitReader,
+    at: u64,
+}
+
+// === impl Body ===
+
+impl Body {
+    /// Makes a body that came with these header fields; without, none were seen.
+    pub(super) fn new(
+        rules: &Rules,
+        exchange: ExchangeId,
+        side: Side,
+        headers: Option<&HeaderMap>,
+    ) -> Self {
+        let form = headers.map_or(Form::Closed, |headers| form(rules, headers));
+        Self { held: Held::new(exchange, side), form, scanner: Scanner::default(), scanned: 0 }
+    }
+
+    /// Says that nothing of what follows is a message: the connection is the peers' own.
+    pub(super) fn close(&mut self) {
+        self.form = Form::Closed;
+    }
+
+    /// Takes a frame, and appends to `out` those that are decided.
+    pub(super) fn push(
+        &mut self,
+        rules: &mut Rules,
+        frame: FrameRef<'_>,
+        out: &mut VecDeque<Event>,
+    ) {
+        let kind = if let Form::Json(_) = self.form { Kind::Form } else { Kind::Plain };
+        self.held.push(frame.at, frame.accepted, frame.data, kind);
+        let decided = self.advance(rules, More::Yes);
+        self.held.release(decided, out);
+    }
+
+    /// Ends the body, and appends to `out` what was left.
+    pub(super) fn finish(&mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
+        self.advance(rules, More::No);
+        self.held.release(self.held.end(), out);
+    }
+
+    /// Returns how much is held.
+    pub(super) fn held(&self) -> Frames {
+        self.held.amount()
+    }
+
+    /// Does what can be done by now, and returns the offset before which all is decided.
+    fn advance(&mut self, rules: &mut Rules, more: More) -> u64 {
+        if let Form::Unknown = self.form {
+            let Some(form) = sniff(rules, &self.held) else { return 0 };
+            if let Form::Json(_) = form {
+                self.held.mark(0, self.held.end(), Kind::Form);
+            }
+            self.form = form;
+        }
+        if let Form::Closed = self.form {
+            self.held.fill(self.scanned, self.held.end());
+            self.scanned = self.held.end();
+            return self.scanned;
+        }
+        // Before anything is replaced.
+        let unscanned = self.scan(rules, more);
+        let before = self.decided();
+        if self.read(rules, more).is_err() {
+            let from = self.decided().max(before);
+            self.held.fill(from, self.held.end());
+            self.form = Form::Closed;
+            return self.held.end();
+        }
+        self.decided().min(self.held.unit_start(unscanned))
+    }
+
+    /// Looks for patterns in the bytes as they came; returns the offset before which they are decided.
+    fn scan(&mut self, rules: &mut Rules, more: More) -> u64 {
+        let end = self.held.end();
+        let from = std::mem::replace(&mut self.scanned, end);
+        let Some(patterns) = &mut rules.patterns else { return end };
+        let mut found = Vec::new();
+        self.scanner.push(patterns, self.held.raw(from, end), more, &mut found);
+        for Found { range, seed } in found {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+            Draw::new(&rules.keys.hash, &[&seed]).fill_plain(&mut bytes);
+            self.held.mask(range.start, bytes);
+        }
+        self.scanner.decided()
+    }
+
+    fn read(&mut self, rules: &mut Rules, more: More) -> Result<(), NotJson> {
+        let end = self.held.end();
+        let mut work = Work {
+            keys: &rules.keys,
+            patterns: rules.patterns.as_mut(),
+            held: &mut self.held,
+            texts: rules.texts,
+        };
+        match &mut self.form {
+            Form::Json(body) => body.read(&mut work, &rules.pointers, end, more),
+            Form::Events(events) => {
+                events.push(&mut work, &rules.pointers, end)?;
+                if more == More::No {
+                    events.finish(&mut work, &rules.pointers)?;
+                }
+                Ok(())
+            }
+            Form::Text(body) => {
+                body.read(&mut work, end, more);
+                Ok(())
+            }
+            Form::Unknown | Form::Bytes | Form::Closed => Ok(()),
+        }
+    }
+
+    /// Returns the offset before which all has been replaced that is to be, by the body's form.
+    fn decided(&self) -> u64 {
+        match &self.form {
+            Form::Json(body) => {
+                let waiting = body.streams.values().filter_map(Text::undecided).min();
+                body.document.decided().min(waiting.unwrap_or(u64::MAX))
+            }
+            Form::Events(events) => events.decided(),
+            Form::Text(body) => {
+                let read = body.at - u64::from(body.reader.pending());
+                body.text.undecided().unwrap_or(u64::MAX).min(read)
+            }
+            Form::Unknown | Form::Bytes | Form::Closed => self.held.end(),
+        }
+    }
+}
+
+// === impl JsonBody ===
+
+impl JsonBody {
+    fn new() -> Box<Self> {
+        Box::new(Self { document: Document::new(0), streams: Streams::new(), at: 0 })
+    }
+
+    fn read(
+        &mut self,
+        work: &mut Work<'_>,
+        pointers: &[Pointer],
+        end: u64,
+        more: More,
+    ) -> Result<(), NotJson> {
+        let (indexes, in_event) = (Indexes::new(), InEvent::No);
+        let streams = &mut self.streams;
+        let mut around = Around { pointers, streams, indexes: &indexes, in_event };
+        let from = std::mem::replace(&mut self.at, end);
+        self.document.push(work, &mut around, from, end)?;
+        if more == More::No {
+            self.document.finish(work, &mut around)?;
+            self.streams.values_mut().for_each(|text| text.settle(work, More::No));
+        }
+        Ok(())
+    }
+}
+
+// === impl TextBody ===
+
+impl TextBody {
+    fn read(&mut self, work: &mut Work<'_>, end: u64, more: More) {
+        let bytes = work.held.raw(self.at, end).to_vec();
+        let text = &mut self.text;
+        for byte in bytes {
+            let mut at = self.at - u64::from(self.reader.pending());
+            self.reader.push(Escapes::None, byte, |unit| {
+                text.unit(work, at, unit);
+                at += u64::from(unit.len);
+            });
+            self.at += 1;
+        }
+        if more == More::No {
+            let at = self.at - u64::from(self.reader.pending());
+            self.reader.finish(|unit| text.unit(work, at, unit));
+        }
+        text.settle(work, more);
+    }
+}
+
+/// Returns the form of a body by its header fields.
+fn form(rules: &Rules, headers: &HeaderMap) -> Form {
+    let coded = headers.get_all(CONTENT_ENCODING).iter().any(|coding| {
+        let coding = coding.as_bytes().trim_ascii();
+        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+    });
+    if coded {
+        return Form::Closed;
+    }
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (kind, others) = (types.next(), types.next());
+    let Some(kind) = kind.and_then(|kind| kind.to_str().ok()).filter(|_| others.is_none()) else {
+        return Form::Unknown;
+    };
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match &*kind {
+        "text/event-stream" => Form::Events(Box::new(Events::new(Framing::Sse))),
+        "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+            Form::Events(Box::new(Events::new(Framing::Lines)))
+        }
+        kind if kind == "application/json" || kind.ends_with("+json") => {
+            Form::Json(JsonBody::new())
+        }
+        "" | "text/plain" | "application/octet-stream" | "application/x-www-form-urlencoded" => {
+            Form::Unknown
+        }
+        kind if kind.starts_with("text/") => Form::Text(Box::default()),
+        _ if rules.texts == Texts::Shape => Form::Closed,
+        _ => Form::Bytes,
+    }
+}
+
+/// Returns the form of a body by its first byte that is not white space; none before it is there.
+fn sniff(rules: &Rules, held: &Held) -> Option<Form> {
+    let first = held.raw(0, held.end()).iter().find(|byte| !byte.is_ascii_whitespace())?;
+    Some(match (first, rules.texts) {
+        (b'{' | b'[', _) => Form::Json(JsonBody::new()),
+        (_, Texts::Stay) => Form::Bytes,
+        (first, Texts::Shape) if first.is_ascii_graphic() || *first >= 0x80 => {
+            Form::Text(Box::default())
+        }
+        (_, Texts::Shape) => Form::Closed,
+    })
+}

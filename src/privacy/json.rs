@@ -1,0 +1,395 @@
+//! JSON as it comes: which byte belongs to which string, and where in the document that stands.
+//!
+//! Strict where it matters: what is not JSON is an error at once, so that no text can pass for structure. Several documents
+//! may follow each other, with white space or NUL between.
+
+use crate::privacy::units::{Escapes, Unit, UnitReader};
+
+/// Reads documents.
+#[derive(Debug)]
+pub(super) struct Lexer {
+    /// Where the next value stands.
+    path: Vec<Level>,
+    state: State,
+    /// Offset in the body of the next byte.
+    at: u64,
+    reader: UnitReader,
+    scalar: Scalar,
+    key: String,
+}
+
+/// One step down into a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// An object, at this key.
+    Object(String),
+    /// An array, at this index.
+    Array(usize),
+}
+
+/// A part of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A string begins: a key, or a value.
+    Open(Role),
+    /// A character of it, from this offset.
+    Unit(u64, Unit),
+    /// It has ended.
+    Close(Role),
+    /// A number, true, false or null, from this offset; it has this many bytes.
+    Scalar(u64, u64),
+}
+
+/// What a string is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Key,
+    Value,
+}
+
+/// What is read is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotJson;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A value must come; or `]`, right after `[`.
+    Value {
+        or_end: bool,
+    },
+    /// A key must come; or `}`, right after `{`.
+    Key {
+        or_end: bool,
+    },
+    Colon,
+    /// `,` or the end of what is open; at the top, the next document.
+    After,
+    String(Role),
+    Scalar,
+}
+
+/// A number or a word that is being read.
+#[derive(Debug, Default)]
+struct Scalar {
+    from: u64,
+    text: String,
+}
+
+/// Levels that a document may have.
+const MAX_DEPTH: usize = 256;
+/// Bytes of a key that are told; of a longer one the beginning.
+const MAX_KEY: usize = 256;
+/// Bytes of a number.
+const MAX_SCALAR: usize = 512;
+
+// === impl Lexer ===
+
+impl Lexer {
+    /// Makes a lexer whose first byte stands at `at` of the body.
+    pub(super) fn new(at: u64) -> Self {
+        Self {
+            path: Vec::new(),
+            state: State::Value { or_end: false },
+            at,
+            reader: UnitReader::default(),
+            scalar: Scalar::default(),
+            key: String::new(),
+        }
+    }
+
+    /// Sets where the next byte stands.
+    pub(super) fn seek(&mut self, at: u64) {
+        self.at = at;
+    }
+
+    /// Returns the offset before which every byte was told, or is none of a string.
+    pub(super) fn told(&self) -> u64 {
+        match self.state {
+            State::Scalar => self.scalar.from,
+            _ => self.at - u64::from(self.reader.pending()),
+        }
+    }
+
+    /// Reads bytes and tells what is in them, each with the path that it has.
+    ///
+    /// # Errors
+    /// They are not JSON. Nothing can be told afterwards.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        mut tell: impl FnMut(&[Level], Part),
+    ) -> Result<(), NotJson> {
+        for &byte in bytes {
+            match self.state {
+                State::String(role) => self.in_string(role, byte, &mut tell)?,
+                State::Scalar if is_scalar(byte) => {
+                    self.scalar.text.push(char::from(byte));
+                    if self.scalar.text.len() > MAX_SCALAR {
+                        return Err(NotJson);
+                    }
+                }
+                State::Scalar => {
+                    self.end_scalar(&mut tell)?;
+                    self.structure(byte, &mut tell)?;
+                }
+                _ => self.structure(byte, &mut tell)?,
+            }
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the body; returns whether the last document was whole.
+    pub(super) fn finish(&mut self, mut tell: impl FnMut(&[Level], Part)) -> Result<bool, NotJson> {
+        match self.state {
+            State::Scalar => self.end_scalar(&mut tell)?,
+            State::String(role) => {
+                let (at, path) = (self.at, &self.path);
+                self.reader.finish(|unit| {
+                    tell(path, Part::Unit(at - u64::from(unit.len), unit));
+                });
+                tell(&self.path, Part::Close(role));
+            }
+            _ => {}
+        }
+        Ok(self.path.is_empty() && self.state != State::Value { or_end: true })
+    }
+
+    fn in_string(
+        &mut self,
+        role: Role,
+        byte: u8,
+        tell: &mut impl FnMut(&[Level], Part),
+    ) -> Result<(), NotJson> {
+        let at = self.at;
+        if byte == b'"' && !self.reader.awaits_escaped() {
+            let (path, key) = (&self.path, &mut self.key);
+            self.reader.finish(|unit| {
+                note(role, key, unit);
+                tell(path, Part::Unit(at - u64::from(unit.len), unit));
+            });
+            tell(&self.path, Part::Close(role));
+            self.state = match role {
+                Role::Key => {
+                    if let Some(Level::Object(key)) = self.path.last_mut() {
+                        key.clone_from(&self.key);
+                    }
+                    State::Colon
+                }
+                Role::Value => State::After,
+            };
+            return Ok(());
+        }
+        let (path, key) = (&self.path, &mut self.key);
+        let begun = u64::from(self.reader.pending());
+        let mut from = at - begun;
+        let goes = self.reader.push(Escapes::Json, byte, |unit| {
+            note(role, key, unit);
+            tell(path, Part::Unit(from, unit));
+            from += u64::from(unit.len);
+        });
+        if goes { Ok(()) } else { Err(NotJson) }
+    }
+
+    fn structure(
+        &mut self,
+        byte: u8,
+        tell: &mut impl FnMut(&[Level], Part),
+    ) -> Result<(), NotJson> {
+        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') || byte == 0 && self.path.is_empty() {
+            return Ok(());
+        }
+        if self.state == State::After && self.path.is_empty() {
+            self.state = State::Value { or_end: false };
+        }
+        self.state = match (self.state, byte) {
+            (State::Value { .. }, b'{') => self.down(Level::Object(String::new()))?,
+            (State::Value { .. }, b'[') => self.down(Level::Array(0))?,
+            (State::Value { .. }, b'"') => self.open(Role::Value, tell),
+            (State::Value { or_end: true } | State::After, b']') => self.up(byte)?,
+            (State::Key { or_end: true } | State::After, b'}') => self.up(byte)?,
+            (State::Value { .. }, byte) if is_scalar(byte) => {
+                self.scalar.from = self.at;
+                self.scalar.text.clear();
+                self.scalar.text.push(char::from(byte));
+                State::Scalar
+            }
+            (State::Key { .. }, b'"') => self.open(Role::Key, tell),
+            (State::Colon, b':') => State::Value { or_end: false },
+            (State::After, b',') => match self.path.last_mut() {
+                Some(Level::Object(_)) => State::Key { or_end: false },
+                Some(Level::Array(idx)) => {
+                    *idx += 1;
+                    State::Value { or_end: false }
+                }
+                None => return Err(NotJson),
+            },
+            _ => return Err(NotJson),
+        };
+        Ok(())
+    }
+
+    fn open(&mut self, role: Role, tell: &mut impl FnMut(&[Level], Part)) -> State {
+        self.key.clear();
+        tell(&self.path, Part::Open(role));
+        State::String(role)
+    }
+
+    fn down(&mut self, level: Level) -> Result<State, NotJson> {
+        if self.path.len() == MAX_DEPTH {
+            return Err(NotJson);
+        }
+        let next = match level {
+            Level::Object(_) => State::Key { or_end: true },
+            Level::Array(_) => State::Value { or_end: true },
+        };
+        self.path.push(level);
+        Ok(next)
+    }
+
+    fn up(&mut self, byte: u8) -> Result<State, NotJson> {
+        match (self.path.pop(), byte) {
+            (Some(Level::Object(_)), b'}') | (Some(Level::Array(_)), b']') => Ok(State::After),
+            _ => Err(NotJson),
+        }
+    }
+
+    fn end_scalar(&mut self, tell: &mut impl FnMut(&[Level], Part)) -> Result<(), NotJson> {
+        let text = &*self.scalar.text;
+        let is_word = ["true", "false", "null", "NaN", "Infinity", "-Infinity"].contains(&text);
+        if !is_word && serde_json::from_str::<serde_json::Number>(text).is_err() {
+            return Err(NotJson);
+        }
+        let len = self.scalar.text.len() as u64;
+        tell(&self.path, Part::Scalar(self.scalar.from, len));
+        self.state = State::After;
+        Ok(())
+    }
+}
+
+fn note(role: Role, key: &mut String, unit: Unit) {
+    if role == Role::Key && key.len() < MAX_KEY {
+        key.push(unit.char.unwrap_or('\u{fffd}'));
+    }
+}
+
+/// Returns whether a number, true, false or null may have this byte.
+fn is_scalar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns what is told of a document in pieces: of each string its path and text, of each number its path and length.
+    fn read(pieces: &[&[u8]]) -> Result<(Vec<String>, bool), NotJson> {
+        let mut lexer = Lexer::new(0);
+        let (mut told, mut text) = (Vec::new(), String::new());
+        let mut tell = |path: &[Level], part: Part| match part {
+            Part::Open(_) => text.clear(),
+            Part::Unit(_, unit) => text.push(unit.char.unwrap_or('\u{fffd}')),
+            Part::Close(Role::Key) => told.push(format!("{} key {text}", path_text(path))),
+            Part::Close(Role::Value) => told.push(format!("{} {text:?}", path_text(path))),
+            Part::Scalar(_, len) => told.push(format!("{} {len}", path_text(path))),
+        };
+        for piece in pieces {
+            lexer.push(piece, &mut tell)?;
+        }
+        let whole = lexer.finish(&mut tell)?;
+        Ok((told, whole))
+    }
+
+    fn path_text(path: &[Level]) -> String {
+        path.iter()
+            .map(|level| match level {
+                Level::Object(key) => format!("/{key}"),
+                Level::Array(idx) => format!("/{idx}"),
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        for pieces in [vec![text.as_bytes()], bytes] {
+            let (told, whole) = read(&pieces).unwrap();
+            assert_eq!(told, expected);
+            assert!(whole);
+        }
+    }
+
+    #[test]
+    fn strings_are_told_with_their_places() {
+        check(
+            r#"{"a": [{"b":"x\u00e9\n\"\ud83d\ude00"}, "é", -1.5e3, []], "c":null, "d":{}}"#,
+            &[
+                "/ key a",
+                "/a/0/ key b",
+                "/a/0/b \"xé\\n\\\"😀\"",
+                "/a/1 \"é\"",
+                "/a/2 6",
+                "/a key c",
+                "/c 4",
+                "/c key d",
+            ],
+        );
+        check(
+            "{\"a\":1}\0{\"a\":2}\n3 \"x\"",
+            &["/ key a", "/a 1", "/ key a", "/a 1", " 1", " \"x\""],
+        );
+        check(r#"["\ud83dx", "\ude00"]"#, &["/0 \"�x\"", "/1 \"�\""]);
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error() {
+        for text in [
+            "{a:1}",
+            "[1,]",
+            "{,}",
+            "[1 2]",
+            "nul1 ",
+            "+49",
+            "0x10 ",
+            "[1}",
+            "{\"a\" 1}",
+            "\"a\nb\"",
+            r#""\x""#,
+            r#""\u12g4""#,
+            "secret ",
+            "]",
+            "[01]",
+        ] {
+            let found = read(&[text.as_bytes()]);
+            assert!(found.is_err(), "{text}: {found:?}");
+        }
+        assert!(
+            !read(&[b"{\"a\":[1, \"x"]).unwrap().1,
+            "a cut document is no error, but not whole"
+        );
+        assert!(read(&[&b"[".repeat(MAX_DEPTH + 1)]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_serde_reads_is_read(text in r#"([\[\]{},:"\\u0aé9e.-]|true| |"a"|"b":){0,16}"#) {
+            let bytes = text.as_bytes();
+            if serde_json::from_slice::<serde_json::Value>(bytes).is_ok() {
+                prop_assert!(read(&[bytes]).is_ok(), "{}", text);
+            }
+        }
+
+        #[test]
+        fn any_cut_tells_the_same(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..40),
+                r#"\["(\\\\|\\"|\\ud83d|\\ude00|é|😀|a){0,8}"\]"#.prop_map(String::into_bytes),
+            ],
+        ) {
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(read(&single), read(&[&bytes]));
+        }
+    }
+}

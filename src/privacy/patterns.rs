@@ -1,0 +1,322 @@
+//! Regular expressions over a text that comes in pieces.
+//!
+//! What may be the beginning of a match is not decided before more has come, within [`Patterns::look_behind`] bytes. A longer
+//! match is found as long as it goes on to match: it is replaced up to the end that it has by then, and further as it grows.
+
+use std::ops::Range;
+
+use regex_automata::hybrid::BuildError;
+use regex_automata::hybrid::dfa::{self, DFA};
+use regex_automata::hybrid::regex::{Cache, Regex};
+use regex_automata::nfa::thompson;
+use regex_automata::util::{start, syntax};
+use regex_automata::{Anchored, Input, MatchKind};
+
+use crate::privacy::policy::PolicyError;
+
+/// The expressions of a policy.
+pub(super) struct Patterns {
+    regex: Regex,
+    cache: Cache,
+    /// The same, but it does not end with the first match: it knows whether any has begun.
+    begun: DFA,
+    begun_cache: dfa::Cache,
+    look_behind: usize,
+}
+
+/// Looks for matches in one text.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    /// What may still be a part of a match, after at most one byte that it follows.
+    context: Vec<u8>,
+    lead: usize,
+    /// Offset in the text at which the context ends.
+    end: u64,
+    /// Offset before which all is decided.
+    decided: u64,
+    /// A match grew beyond every measure: all that follows is a part of it.
+    floods: bool,
+}
+
+/// A match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where in the text.
+    pub(super) range: Range<u64>,
+    /// Hash of what matched.
+    pub(super) seed: [u8; 32],
+}
+
+/// Whether more of a text will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum More {
+    Yes,
+    No,
+}
+
+/// Longest match that is followed whole.
+const MAX_MATCH: usize = 64 << 10;
+
+/// Checks and compiles expressions, for texts of bytes.
+fn compile(patterns: &[String]) -> Result<(Regex, DFA), PolicyError> {
+    for pattern in patterns {
+        build(std::slice::from_ref(pattern)).map_err(|error| PolicyError::Pattern {
+            pattern: pattern.clone(),
+            why: reason(&error),
+        })?;
+    }
+    build(patterns).map_err(|error| PolicyError::Pattern {
+        pattern: patterns.join(" | "),
+        why: reason(&error),
+    })
+}
+
+fn build(patterns: &[String]) -> Result<(Regex, DFA), Box<BuildError>> {
+    let syntax = syntax::Config::new().utf8(false);
+    let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(8 << 20));
+    let dfa = DFA::config().cache_capacity(4 << 20).skip_cache_capacity_check(true);
+    let regex = Regex::builder()
+        .syntax(syntax)
+        .thompson(nfa.clone())
+        .dfa(dfa.clone())
+        .build_many(patterns)?;
+    let begun = DFA::builder()
+        .syntax(syntax)
+        .thompson(nfa)
+        .configure(dfa.match_kind(MatchKind::All))
+        .build_many(patterns)?;
+    Ok((regex, begun))
+}
+
+/// Returns the innermost cause, which names the place in the expression.
+fn reason(error: &BuildError) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    if text.contains("word bound") || text.contains("look-around") {
+        return format!("{text}: write (?-u:\\b) for \\b");
+    }
+    text
+}
+
+// === impl Patterns ===
+
+impl Patterns {
+    /// Compiles `patterns`; none when there are none.
+    ///
+    /// # Errors
+    /// One is no regular expression, or needs what can't be had on a text that comes in pieces.
+    pub(super) fn new(
+        patterns: &[String],
+        look_behind: usize,
+    ) -> Result<Option<Self>, PolicyError> {
+        if patterns.is_empty() {
+            return Ok(None);
+        }
+        let (regex, begun) = compile(patterns)?;
+        let (cache, begun_cache) = (regex.create_cache(), begun.create_cache());
+        Ok(Some(Self { regex, cache, begun, begun_cache, look_behind }))
+    }
+
+    /// Returns the offset in `text` before which nothing is the beginning of a match that has not ended, not looking
+    /// further back than is asked for.
+    fn quiet(&mut self, text: &[u8], lead: usize) -> usize {
+        let from = text.len().saturating_sub(self.look_behind).max(lead);
+        let (dfa, cache) = (&self.begun, &mut self.begun_cache);
+        let start_after = |cache: &mut _, at: usize| {
+            let before = at.checked_sub(1).map(|before| text[before]);
+            let config = start::Config::new().look_behind(before).anchored(Anchored::No);
+            dfa.start_state(cache, &config).ok()
+        };
+        let Some(mut state) = start_after(cache, from) else { return from };
+        let mut quiet = from;
+        for at in from..text.len() {
+            let Ok(next) = dfa.next_state(cache, state, text[at]) else { return quiet };
+            state = next;
+            if state.is_dead() {
+                return text.len();
+            }
+            if start_after(cache, at + 1).is_some_and(|start| start == state) {
+                quiet = at + 1;
+            }
+        }
+        quiet
+    }
+}
+
+// === impl Scanner ===
+
+impl Scanner {
+    /// Takes the next bytes of the text; appends the matches in it. One that grows is found again, longer.
+    pub(super) fn push(
+        &mut self,
+        patterns: &mut Patterns,
+        bytes: &[u8],
+        more: More,
+        found: &mut Vec<Found>,
+    ) {
+        self.context.extend_from_slice(bytes);
+        self.end += bytes.len() as u64;
+        let len = self.context.len();
+        let base = self.end - len as u64;
+        let place = |range: Range<usize>| base + range.start as u64..base + range.end as u64;
+        if self.floods {
+            let from = len - bytes.len();
+            found.push(Found { range: place(from..len), seed: [0; 32] });
+            self.keep(len, len);
+            return;
+        }
+        let settled = len.saturating_sub(patterns.look_behind);
+        let mut growing = len;
+        let input = Input::new(&self.context).range(self.lead..);
+        for one in patterns.regex.find_iter(&mut patterns.cache, input) {
+            if one.end() == len {
+                growing = growing.min(one.start());
+            }
+            let is_final = one.end() < len || one.start() < settled || more == More::No;
+            if is_final && !one.is_empty() {
+                let seed = *blake3::hash(&self.context[one.range()]).as_bytes();
+                found.push(Found { range: place(one.range()), seed });
+            }
+        }
+        if more == More::No {
+            self.keep(len, len);
+            return;
+        }
+        let quiet = patterns.quiet(&self.context, self.lead);
+        let keep = quiet.min(growing);
+        self.floods = len - keep > MAX_MATCH;
+        self.keep(keep, quiet);
+    }
+
+    /// Returns the offset in the text before which all is decided.
+    pub(super) fn decided(&self) -> u64 {
+        self.decided
+    }
+
+    /// Forgets the context before `from`, but for the byte before it; all before `decided` is decided.
+    fn keep(&mut self, from: usize, decided: usize) {
+        self.decided = self.end - (self.context.len() - decided) as u64;
+        let lead_at = from.saturating_sub(1);
+        self.lead = from - lead_at;
+        self.context.drain(..lead_at);
+    }
+}
+
+impl std::fmt::Debug for Patterns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patterns").field("count", &self.regex.pattern_len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn patterns(list: &[&str]) -> Patterns {
+        let list: Vec<String> = list.iter().map(|pattern| (*pattern).to_owned()).collect();
+        Patterns::new(&list, 64).unwrap().unwrap()
+    }
+
+    /// Returns the text, in pieces, with `#` for what is found.
+    fn masked(patterns: &mut Patterns, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut text = pieces.concat();
+        let (mut scanner, mut found) = (Scanner::default(), Vec::new());
+        for piece in pieces {
+            let decided = scanner.decided();
+            scanner.push(patterns, piece, More::Yes, &mut found);
+            for one in found.drain(..) {
+                assert!(one.range.end <= scanner.end);
+                assert!(
+                    one.range.start >= decided
+                        || text[usize::try_from(decided).unwrap() - 1] == b'#',
+                    "it starts in what was decided: {one:?}, {decided}"
+                );
+                text[to_range(&one)].fill(b'#');
+            }
+        }
+        scanner.push(patterns, b"", More::No, &mut found);
+        for one in &found {
+            text[to_range(one)].fill(b'#');
+        }
+        text
+    }
+
+    fn to_range(found: &Found) -> Range<usize> {
+        usize::try_from(found.range.start).unwrap()..usize::try_from(found.range.end).unwrap()
+    }
+
+    #[track_caller]
+    fn check(list: &[&str], text: &str, expected: &str) {
+        let mut patterns = patterns(list);
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        for pieces in [vec![text.as_bytes()], bytes] {
+            let masked = String::from_utf8(masked(&mut patterns, &pieces)).unwrap();
+            assert_eq!(masked, expected);
+        }
+    }
+
+    #[test]
+    fn matches_are_found_however_the_text_is_cut() {
+        check(&["sk-[a-z0-9]{4,}"], "key sk-abc123 and sk-1", "key ######### and sk-1");
+        check(&[r"[\w.+-]+@[\w-]+\.\w+"], "to jo.doe@ex.org, now", "to #############, now");
+        check(&["aaa", "bb"], "aaaabb", "###a##");
+        check(&[r"(?-u:\b)\d{4}(?-u:\b)"], "1234 12345 1234", "#### 12345 ####");
+        check(&["^ab"], "abab", "##ab");
+        check(&["(?i)secret=[^&]*"], "a=1&SECRET=x y&b", "a=1&##########&b");
+        check(&["x*"], "aa", "aa");
+    }
+
+    #[test]
+    fn a_match_longer_than_is_looked_back_is_followed() {
+        let long = "a".repeat(500);
+        check(&["sk-a+"], &format!("x sk-{long} y"), &format!("x {} y", "#".repeat(503)));
+        let huge = "a".repeat(MAX_MATCH + 5000);
+        let text = format!("sk-{huge} y");
+        let mut patterns = patterns(&["sk-a+"]);
+        let pieces: Vec<&[u8]> = text.as_bytes().chunks(3000).collect();
+        let masked = masked(&mut patterns, &pieces);
+        assert!(!masked.contains(&b'a'));
+    }
+
+    #[test]
+    fn what_begins_no_match_is_decided_at_once() {
+        let mut patterns = patterns(&["sk-[a-z]{8}"]);
+        let mut scanner = Scanner::default();
+        for (text, decided) in [("hello ", 6), ("wors", 9), ("k", 9), ("-ab", 9), ("!", 15)] {
+            scanner.push(&mut patterns, text.as_bytes(), More::Yes, &mut Vec::new());
+            assert_eq!(scanner.decided(), decided, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_expression_is_named() {
+        for (pattern, said) in [("(", "unclosed"), (r"\bx", "(?-u:")] {
+            let error = Patterns::new(&[pattern.to_owned()], 64).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_in_the_whole_is_found_in_any_cut(
+            text in "[ab1@. -]{0,80}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mut patterns = patterns(&["a-[b1]{2,}", r"[ab]+@[ab]+\.[ab]+", "1{3}"]);
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            let (whole, cut) = (masked(&mut patterns, &[bytes]), masked(&mut patterns, &pieces));
+            for (whole, cut) in whole.iter().zip(&cut) {
+                prop_assert!(*whole != b'#' || *cut == b'#', "{:?}", pieces);
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Events in, events out: what may be in a trace by a policy.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::privacy::body::{Body, Rules};
+use crate::privacy::draw::Draw;
+use crate::privacy::patterns::{More, Patterns, Scanner};
+use crate::privacy::policy::{Policy, PolicyError};
+use crate::privacy::text::{Keys, Texts};
+use crate::trace::Lost;
+use crate::trace::record::{
+    BodyMode, End, Event, ExchangeId, FrameRef, RequestHead, ResponseHead, Side,
+};
+
+/// Replaces what a policy does not let into a trace, in heads and bodies.
+///
+/// Frames keep their times and lengths, and the order that they have on their side. A frame may be handed on later than it
+/// came, when what is in it is decided by what follows; never later than the trailers of its side and the end of its
+/// exchange. Of one body at most one event (16 MiB), one file in base64 (32 MiB), or else some KiB are held.
+pub struct Veil {
+    /// None: the policy touches no body.
+    rules: Option<Rules>,
+    bodies: BTreeMap<ExchangeId, Bodies>,
+}
+
+/// What of an exchange is on its way.
+struct Bodies {
+    request: Body,
+    response: Body,
+    connects: bool,
+}
+
+// === impl Veil ===
+
+impl Veil {
+    /// Makes one of a policy; replacements follow from `key`.
+    ///
+    /// # Errors
+    /// The policy has what is no pointer, or no regular expression.
+    pub fn new(policy: &Policy, key: &[u8; 32]) -> Result<Self, PolicyError> {
+        let pointers = policy.pointers()?;
+        let patterns = Patterns::new(&policy.bodies.patterns, policy.bodies.look_behind)?;
+        let texts = match policy.bodies.mode {
+            BodyMode::Full => Texts::Stay,
+            BodyMode::Shape => Texts::Shape,
+        };
+        let rules = Rules { keys: Keys::new(key), pointers, patterns, texts };
+        let rules = policy.touches_bodies().then_some(rules);
+        Ok(Self { rules, bodies: BTreeMap::new() })
+    }
+
+    /// Returns whether events pass as they are.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.rules.is_none()
+    }
+
+    /// Takes an event and appends to `out` what is decided by it: frames that were held, then the event, unless it is a
+    /// frame that is held.
+    pub fn event(&mut self, mut event: Event, out: &mut VecDeque<Event>) {
+        let Some(rules) = &mut self.rules else {
+            out.push_back(event);
+            return;
+        };
+        match &mut event {
+            Event::Frame(frame) => {
+                self.frame(frame.as_ref(), out);
+                return;
+            }
+            Event::Request(head) => {
+                let bodies = Bodies::new(rules, head);
+                rules.request(head);
+                self.bodies.insert(head.exchange, bodies);
+            }
+            Event::Response(head) => {
+                if let Some(bodies) = self.bodies.get_mut(&head.exchange) {
+                    bodies.respond(rules, head);
+                }
+                rules.response(head);
+            }
+            Event::Interim(interim) => rules.headers(&mut interim.headers),
+            Event::Trailers(trailers) => {
+                if let Some(bodies) = self.bodies.get_mut(&trailers.exchange) {
+                    bodies.of(trailers.side).finish(rules, out);
+                }
+                rules.headers(&mut trailers.headers);
+            }
+            Event::End(end) => {
+                if let Some(bodies) = self.bodies.remove(&end.exchange) {
+                    bodies.finish(rules, out);
+                }
+                rules.end(end);
+            }
+            Event::Link(_) | Event::Gap(_) | Event::Omission(_) => {}
+        }
+        out.push_back(event);
+    }
+
+    /// Takes a frame, as [`Self::event`] does.
+    pub fn frame(&mut self, frame: FrameRef<'_>, out: &mut VecDeque<Event>) {
+        let Some(rules) = &mut self.rules else {
+            out.push_back(Event::Frame(frame.to_frame()));
+            return;
+        };
+        if let Some(bodies) = self.bodies.get_mut(&frame.exchange) {
+            bodies.of(frame.side).push(rules, frame, out);
+        } else {
+            // Its head is not known: nothing of it is told.
+            let mut body = Body::new(rules, frame.exchange, frame.side, None);
+            body.push(rules, frame, out);
+        }
+    }
+
+    /// Appends to `out` the frames that are held, as if each body had ended. For a trace that ends before its exchanges do.
+    pub fn finish(&mut self, out: &mut VecDeque<Event>) {
+        let Some(rules) = &mut self.rules else { return };
+        for bodies in std::mem::take(&mut self.bodies).into_values() {
+            bodies.finish(rules, out);
+        }
+    }
+
+    /// Lets go of all that is held, and returns which frames that were. Of their exchanges nothing more is told of bodies.
+    pub fn forget(&mut self) -> Lost {
+        let mut lost = Lost::default();
+        for (exchange, bodies) in std::mem::take(&mut self.bodies) {
+            for (side, body) in [(Side::Request, bodies.request), (Side::Response, bodies.response)]
+            {
+                lost.add(exchange, side, body.held());
+            }
+        }
+        lost
+    }
+}
+
+impl std::fmt::Debug for Veil {
+    /// Leaves the keys out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Veil").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+// === impl Bodies ===
+
+impl Bodies {
+    fn new(rules: &Rules, head: &RequestHead) -> Self {
+        let request = Body::new(rules, head.exchange, Side::Request, Some(&head.headers));
+        let response = Body::new(rules, head.exchange, Side::Response, None);
+        Self { request, response, connects: head.method == Method::CONNECT }
+    }
+
+    fn respond(&mut self, rules: &Rules, head: &ResponseHead) {
+        let upgrades = head.status == StatusCode::SWITCHING_PROTOCOLS
+            || self.connects && head.status.is_success();
+        if upgrades {
+            self.request.close();
+        } else {
+            self.response = Body::new(rules, head.exchange, Side::Response, Some(&head.headers));
+        }
+    }
+
+    fn finish(mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
+        self.request.finish(rules, out);
+        self.response.finish(rules, out);
+    }
+
+    fn of(&mut self, side: Side) -> &mut Body {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+}
+
+// === impl Rules: heads ===
+
+impl Rules {
+    fn request(&mut self, head: &mut RequestHead) {
+        self.text(&mut head.target);
+        if let Some(authority) = &mut head.authority {
+            self.text(authority);
+        }
+        self.headers(&mut head.headers);
+    }
+
+    fn response(&mut self, head: &mut ResponseHead) {
+        if let Some(reason) = &mut head.reason {
+            self.text(reason);
+        }
+        self.headers(&mut head.headers);
+    }
+
+    fn end(&mut self, end: &mut End) {
+        if let Some(fault) = &mut end.fault {
+            self.text(&mut fault.text);
+        }
+    }
+
+    fn headers(&mut self, headers: &mut HeaderMap) {
+        if self.patterns.is_none() {
+            return;
+        }
+        for value in headers.values_mut() {
+            if let Cow::Owned(bytes) = self.masked(value.as_bytes())
+                && let Ok(masked) = HeaderValue::from_bytes(&bytes)
+            {
+                *value = masked;
+            }
+        }
+    }
+
+    fn text(&mut self, text: &mut String) {
+        if let Cow::Owned(bytes) = self.masked(text.as_bytes()) {
+            *text = String::from_utf8_lossy(&bytes).into_owned();
+        }
+    }
+
+    /// Returns a text with the matches of patterns replaced.
+    fn masked<'a>(&mut self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(patterns) = &mut self.patterns else { return Cow::Borrowed(text) };
+        let mut found = Vec::new();
+        Scanner::default().push(patterns, text, More::No, &mut found);
+        let mut masked = Cow::Borrowed(text);
+        for one in found {
+            let place = |at: u64| usize::try_from(at).unwrap_or(0).min(text.len());
+            let range = place(one.range.start)..place(one.range.end);
+            Draw::new(&self.keys.hash, &[&one.seed]).fill_plain(&mut masked.to_mut()[range]);
+        }
+        masked
+    }
+}

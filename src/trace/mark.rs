@@ -1,0 +1,112 @@
+//! What a trace's header says of the policy that it was made by.
+
+use std::fmt::Write as _;
+
+use bincode::{Decode, Encode};
+
+/// The policy that decided what is in a trace, in short. Which names were redacted stands beside it in the header.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PolicyMark {
+    /// Of the policy, all of it: equal for equal policies.
+    pub digest: [u8; 32],
+    /// What is kept of bodies: the code of a [`BodyMode`], or one of a newer version's.
+    pub bodies: u8,
+    /// Whether all header fields were replaced but for those allowed.
+    pub only_allowed_headers: bool,
+    /// The same of query parameters.
+    pub only_allowed_parameters: bool,
+    /// How many places in JSON were replaced.
+    pub pointers: u32,
+    /// How many expressions were looked for, whose matches were replaced.
+    pub patterns: u32,
+}
+
+/// What is kept of bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyMode {
+    /// All of them.
+    #[default]
+    Full,
+    /// Their shape: texts and images are replaced by stand-ins of the same length.
+    Shape,
+}
+
+/// Names of modes, in the order of their codes.
+const NAMES: [&str; BodyMode::ALL.len()] = ["full", "shape"];
+
+// === impl PolicyMark ===
+
+impl PolicyMark {
+    /// Returns what is kept of bodies; none if a newer version has to be asked.
+    #[must_use]
+    pub fn mode(&self) -> Option<BodyMode> {
+        BodyMode::ALL.get(usize::from(self.bodies)).copied()
+    }
+
+    /// Returns the mark of a trace that was made by the policy of `first`, and then by this one.
+    #[must_use]
+    pub fn after(self, first: &Self) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("reenact privacy policies 1");
+        hasher.update(&first.digest).update(&self.digest);
+        Self {
+            digest: *hasher.finalize().as_bytes(),
+            // Each mode keeps less than the one before it.
+            bodies: self.bodies.max(first.bodies),
+            only_allowed_headers: self.only_allowed_headers || first.only_allowed_headers,
+            only_allowed_parameters: self.only_allowed_parameters || first.only_allowed_parameters,
+            pointers: self.pointers.saturating_add(first.pointers),
+            patterns: self.patterns.saturating_add(first.patterns),
+        }
+    }
+
+    /// Returns the policy in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mode = self.mode().map_or("of a newer version", BodyMode::as_str);
+        let mut words = format!("bodies {mode}");
+        // Writing to a String cannot fail.
+        if self.pointers > 0 {
+            let _ = write!(words, ", {} pointer(s)", self.pointers);
+        }
+        if self.patterns > 0 {
+            let _ = write!(words, ", {} pattern(s)", self.patterns);
+        }
+        if self.only_allowed_headers {
+            words += ", only headers that are allowed";
+        }
+        if self.only_allowed_parameters {
+            words += ", only query parameters that are allowed";
+        }
+        let digest: String = self.digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        words + "; policy " + &digest
+    }
+}
+
+// === impl BodyMode ===
+
+impl BodyMode {
+    /// All modes, in the order of their codes.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Shape];
+
+    /// Returns its name in flags and policies.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        NAMES[usize::from(self.code())]
+    }
+
+    /// Returns its number in the file.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl std::str::FromStr for BodyMode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|mode| mode.as_str() == name);
+        let names = NAMES.join(", ");
+        found.ok_or_else(|| format!("`{name}` is no mode for bodies; there are {names}"))
+    }
+}
