@@ -330,10 +330,8 @@ mod tests {
         loop {
             match code(width) {
                 4 => {
-                    (width, last) = (3, {
-                        lens.truncate(6);
-                        None
-                    })
+                    lens.truncate(6);
+                    (width, last) = (3, None);
                 }
                 5 => return pixels,
                 code => {

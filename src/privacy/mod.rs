@@ -25,6 +25,7 @@ mod image;
 mod json;
 mod known;
 mod media;
+mod members;
 mod patterns;
 mod pointer;
 mod policy;

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(shaped.len(), text.len());
         for (a, b) in text.chars().zip(shaped.chars()) {
             assert_eq!(kind(a), kind(b), "{a} {b} {shaped}");
-            assert_eq!(a == b || a.is_alphanumeric(), true, "{a} {b}");
+            assert!(a == b || a.is_alphanumeric(), "{a} {b}");
         }
         assert_ne!(shaped, text);
     }

@@ -75,7 +75,7 @@ impl Document {
     /// Replaces what is in the bytes from `from` to `until` of what is held.
     ///
     /// # Errors
-    /// They are not JSON: what stands from [`Self::undecided`] on was not read.
+    /// They are not JSON: what stands from [`Self::decided`] on was not read.
     pub(super) fn push(
         &mut self,
         work: &mut Work<'_>,
@@ -297,7 +297,7 @@ fn open(work: &Work<'_>, around: &mut Around<'_>, path: &[Level], role: Role) ->
             let mut place = place(path, around.indexes);
             // An event may say at its top which text it is of.
             if let Some(number) = around.indexes.get("") {
-                place.push_str(&format!("#{number}"));
+                place = format!("{place}#{number}");
             }
             around.streams.entry(place.clone()).or_default();
             Doing::Stream(place)

@@ -50,8 +50,8 @@ mod story;
 mod tally;
 mod tunnel;
 pub mod upload;
-pub mod websocket;
 pub mod veil;
+pub mod websocket;
 
 pub use admin::{About, Admin, Phase};
 pub use handler::Proxy;

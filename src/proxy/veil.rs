@@ -114,6 +114,10 @@ impl<L: Log> Log for Veil<L> {
         Frames { count: ours.count + theirs.count, bytes: ours.bytes + theirs.bytes }
     }
 
+    fn undecided(&self) -> u64 {
+        self.log.undecided()
+    }
+
     fn written_bytes(&self) -> u64 {
         self.log.written_bytes()
     }

@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod marks;
 mod parquet;
 mod parts;
+mod private;
 pub mod recorded;
 pub mod rows;
 mod run;

@@ -31,6 +31,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
+use super::private;
 use super::table::{Column, Cursor, Kind, Row, Values};
 
 /// A Parquet file of one table that is being written.
@@ -72,7 +73,7 @@ impl FileWriter {
     /// Begins a file.
     pub(super) fn create<R: Row>(path: &Path, of: &Provenance) -> Result<Self, FormatError> {
         let schema = schema::<R>();
-        let file = File::create(path)?;
+        let file = private::create(path)?;
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties::<R>(of)))?;
         Ok(Self { writer, schema })
     }
@@ -132,7 +133,7 @@ pub(super) fn join<R: Row>(
     keep_rows: usize,
 ) -> Result<(), FormatError> {
     let schema = schema::<R>();
-    let file = File::create(out)?;
+    let file = private::create(out)?;
     let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties::<R>(of)))?;
     let (mut out, factory) = writer.into_serialized_writer()?;
     let mut small = Vec::new();

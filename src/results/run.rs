@@ -20,6 +20,7 @@ use crate::clock::Nanos;
 use super::manifest::{Manifest, SCHEMA_VERSION};
 use super::parquet::{self, FileRows, FormatError, Provenance};
 use super::parts::{OPEN, TableWriter, is_part};
+use super::private;
 use super::rows::{FrameRow, GpuSample, HostSample, Measurement, Sample, ServerMetric};
 use super::table::Row;
 
@@ -107,7 +108,7 @@ impl RunWriter {
     /// When the folder holds a run already, or can't be written.
     pub fn create(dir: &Path, manifest: &Manifest) -> Result<Self, RunError> {
         let io = |source: io::Error| failed(dir, "write", source);
-        fs::create_dir_all(dir).map_err(io)?;
+        private::create_folder(dir).map_err(io)?;
         for entry in fs::read_dir(dir).map_err(io)? {
             let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
             if name == MANIFEST || name.ends_with(".parquet") {
@@ -350,7 +351,7 @@ fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), RunError> {
     let mut text = serde_json::to_vec_pretty(manifest)
         .map_err(|source| RunError::Manifest { path: path.clone(), source })?;
     text.push(b'\n');
-    fs::File::create(&open)
+    private::create(&open)
         .and_then(|mut file| file.write_all(&text))
         .and_then(|()| fs::rename(&open, &path))
         .map_err(|error| failed(&path, "write", error))

@@ -8,6 +8,8 @@ mod http_client;
 mod http_server;
 mod layering;
 mod privacy_bodies;
+mod privacy_canary;
+mod privacy_replay;
 mod proxy_exchange;
 mod proxy_http2;
 mod proxy_identity;
