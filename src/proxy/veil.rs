@@ -3,6 +3,7 @@
 //! It works on the recorder's thread. What is held, since what follows decides it, is appended when that has come.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::privacy;
@@ -120,6 +121,10 @@ impl<L: Log> Log for Veil<L> {
 
     fn written_bytes(&self) -> u64 {
         self.log.written_bytes()
+    }
+
+    fn take_syncs(&mut self) -> Vec<Duration> {
+        self.log.take_syncs()
     }
 
     fn finish(mut self, now: Nanos) -> Result<L::Summary, L::Error> {

@@ -57,16 +57,17 @@ pub(crate) fn decode_event(opcode: u8, payload: &[u8]) -> Result<Option<Event>, 
 }
 
 pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
-    encode(&WireHeader { minor: VERSION.minor, header: header.clone() })
+    encode(&WireHeader::of(header, VERSION.minor))
 }
 
 /// Returns the header with the version that wrote it.
 pub(crate) fn decode_header(payload: &[u8]) -> Result<(FormatVersion, Header), Malformed> {
     let wire: WireHeader = decode_grown(payload)?;
-    if wire.header.tick_ns == 0 {
+    let (minor, header) = wire.into_header();
+    if header.tick_ns == 0 {
         return Err(Malformed("the tick is zero"));
     }
-    Ok((FormatVersion { major: VERSION.major, minor: wire.minor }, wire.header))
+    Ok((FormatVersion { major: VERSION.major, minor }, header))
 }
 
 pub(crate) fn encode_counters(counters: &Counters) -> Vec<u8> {

@@ -114,7 +114,8 @@ fn summary_offset(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     file.read_exact(&mut tail)?;
     let [a, b, c, d, e, f, g, h, end @ ..] = tail;
     let offset = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    Ok((end == END_MAGIC).then_some(offset))
+    // A damaged offset may be one that no file has.
+    Ok((end == END_MAGIC && offset < len).then_some(offset))
 }
 
 // === impl Survey ===

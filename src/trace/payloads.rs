@@ -1,14 +1,17 @@
 //! The layouts of the payloads that `codec.rs` encodes: fields in the order of the file.
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::clock::Nanos;
+use crate::clock::{Anchor, Nanos};
 use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
 use crate::trace::record::{
     DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Omission,
-    OmitReason, Passed, RequestHead, ResponseHead, Trailers, Version,
+    OmitReason, Passed, PolicyMark, RequestHead, ResponseHead, Trailers, Version,
 };
 use crate::trace::wire::Malformed;
 
@@ -17,9 +20,21 @@ type Fields = Vec<(String, Vec<u8>)>;
 
 #[derive(Encode, Decode)]
 pub(super) struct WireHeader {
-    pub(super) minor: u16,
-    pub(super) header: Header,
+    minor: u16,
+    trace: [u8; 16],
+    segment: u32,
+    anchor: Anchor,
+    tick_ns: u32,
+    tool: String,
+    listen: String,
+    upstreams: Vec<String>,
+    redacted: Vec<String>,
+    sampled_ppm: u32,
+    policy: WirePolicy,
 }
+
+/// As an option; one that is written in another way, by a version to come, is none.
+struct WirePolicy(Option<PolicyMark>);
 
 #[derive(Encode, Decode)]
 pub(super) struct WireRequest {
@@ -161,6 +176,63 @@ const DROP_REASONS: [DropReason; 4] = [
     DropReason::Damaged,
 ];
 const OMIT_REASONS: [OmitReason; 3] = [OmitReason::Sampled, OmitReason::Filtered, OmitReason::Cut];
+
+// === impl WireHeader ===
+
+impl WireHeader {
+    pub(super) fn of(header: &Header, minor: u16) -> Self {
+        let header = header.clone();
+        Self {
+            minor,
+            trace: header.trace,
+            segment: header.segment,
+            anchor: header.anchor,
+            tick_ns: header.tick_ns,
+            tool: header.tool,
+            listen: header.listen,
+            upstreams: header.upstreams,
+            redacted: header.redacted,
+            sampled_ppm: header.sampled_ppm,
+            policy: WirePolicy(header.policy),
+        }
+    }
+
+    /// Returns the minor version that wrote the header, and the header.
+    pub(super) fn into_header(self) -> (u16, Header) {
+        let header = Header {
+            trace: self.trace,
+            segment: self.segment,
+            anchor: self.anchor,
+            tick_ns: self.tick_ns,
+            tool: self.tool,
+            listen: self.listen,
+            upstreams: self.upstreams,
+            redacted: self.redacted,
+            sampled_ppm: self.sampled_ppm,
+            policy: self.policy.0,
+        };
+        (self.minor, header)
+    }
+}
+
+// === impl WirePolicy ===
+
+impl Encode for WirePolicy {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for WirePolicy {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self(match u8::decode(decoder)? {
+            1 => Some(PolicyMark::decode(decoder)?),
+            _ => None,
+        }))
+    }
+}
+
+bincode::impl_borrow_decode!(WirePolicy);
 
 // === impl WireRequest ===
 

@@ -342,7 +342,7 @@ pub enum OmitReason {
 }
 
 /// What stands at the start of every segment.
-#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Random, the same in all segments of a trace.
     pub trace: [u8; 16],
