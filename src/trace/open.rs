@@ -79,7 +79,8 @@ impl SegmentInfo {
         let mut astray = None;
         if let Some(summary) = summary_offset(&mut file, len).map_err(failed)? {
             survey.read(&path, &mut file, 0, Extent::Header)?;
-            survey.read(&path, &mut file, summary, Extent::Summary)?;
+            // A damaged tail may name a place that no file has.
+            survey.read(&path, &mut file, summary.min(len), Extent::Summary)?;
             if survey.header.is_some() && survey.footer && survey.losses.is_empty() {
                 return survey.finish(path, len);
             }
@@ -114,8 +115,7 @@ fn summary_offset(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     file.read_exact(&mut tail)?;
     let [a, b, c, d, e, f, g, h, end @ ..] = tail;
     let offset = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    // A damaged offset may be one that no file has.
-    Ok((end == END_MAGIC && offset < len).then_some(offset))
+    Ok((end == END_MAGIC).then_some(offset))
 }
 
 // === impl Survey ===
