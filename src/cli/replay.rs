@@ -25,7 +25,7 @@ use crate::results::manifest::{Manifest, Target, TraceIdentity, Verdict};
 use crate::results::recorded::output_text;
 use crate::telemetry;
 use crate::trace::Trace;
-use crate::trace::record::ExchangeId;
+use crate::trace::record::{BodyMode, ExchangeId};
 
 pub(super) use super::replay_args::ReplayArgs;
 use super::replay_args::{LEAD, LEAD_LEAST};
@@ -42,11 +42,15 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     check(&args.plan_options())?;
     let trace = Trace::open(&args.trace)?;
-    let redacts_unlisted = trace
-        .header()
-        .policy
-        .as_ref()
-        .is_some_and(|policy| policy.only_allowed_headers || policy.only_allowed_parameters);
+    let policy = trace.header().policy.as_ref();
+    if policy.is_some_and(|policy| policy.mode() == Some(BodyMode::None)) {
+        anyhow::bail!(
+            "{} can't be replayed: by its policy it keeps lengths and times of bodies and nothing else (bodies none)",
+            args.trace.display()
+        );
+    }
+    let redacts_unlisted =
+        policy.is_some_and(|policy| policy.only_allowed_headers || policy.only_allowed_parameters);
     let redacted = trace.header().redacted.clone();
     let rewrite = Rewrite { redacted, redacts_unlisted, ..rewrite };
     output::health(&args.trace, trace.health());

@@ -240,6 +240,9 @@ impl TextBody {
 
 /// Returns the form of a body by its header fields.
 fn form(rules: &Rules, headers: &HeaderMap) -> Form {
+    if rules.texts == Texts::Closed {
+        return Form::Closed;
+    }
     let coded = headers.get_all(CONTENT_ENCODING).iter().any(|coding| {
         let coding = coding.as_bytes().trim_ascii();
         !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
@@ -279,6 +282,6 @@ fn sniff(rules: &Rules, held: &Held) -> Option<Form> {
         (first, Texts::Shape) if first.is_ascii_graphic() || *first >= 0x80 => {
             Form::Text(Box::default())
         }
-        (_, Texts::Shape) => Form::Closed,
+        (_, Texts::Shape | Texts::Closed) => Form::Closed,
     })
 }

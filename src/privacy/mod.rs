@@ -12,6 +12,8 @@
 //! What can't be read as what it says it is falls to the stricter side: of it nothing is told but its length. So do bodies
 //! that are compressed, and what passes on a connection after an upgrade.
 //!
+//! With the mode **none** that is all bodies.
+//!
 //! **Shape** keeps what makes the work of a server: lengths in bytes and characters, where words begin and end, numbers,
 //! the members of requests that servers know, and which texts begin alike, so that caches of prefixes hit as often. Every
 //! other text, and every image, is replaced by a stand-in (`standin.rs`, `media.rs`). Which members and values stay is a

@@ -32,6 +32,8 @@ pub(super) enum Texts {
     Stay,
     /// Each is replaced by its stand-in.
     Shape,
+    /// No body is read: nothing of any is told.
+    Closed,
 }
 
 /// A text that is being replaced.

@@ -50,6 +50,14 @@ impl UnitReader {
     /// Takes a byte and calls `unit` for each character that ends in it, or before it. Returns false when the byte can't
     /// stand in a JSON string.
     pub(super) fn push(&mut self, escapes: Escapes, byte: u8, mut unit: impl FnMut(Unit)) -> bool {
+        // Most are these, and it is worth a look.
+        if self.len == 0
+            && matches!(byte, b' '..=b'~')
+            && (byte != b'\\' || escapes == Escapes::None)
+        {
+            unit(Unit { char: Some(char::from(byte)), len: 1 });
+            return true;
+        }
         loop {
             self.bytes[usize::from(self.len)] = byte;
             let step = match (escapes, self.bytes[0]) {

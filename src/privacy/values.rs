@@ -279,7 +279,7 @@ fn open(work: &Work<'_>, around: &mut Around<'_>, path: &[Level], role: Role) ->
     if role == Role::Key {
         return match work.texts {
             Texts::Shape => Doing::hold(is_member, 128),
-            Texts::Stay => Doing::Keep,
+            Texts::Stay | Texts::Closed => Doing::Keep,
         };
     }
     if work.texts == Texts::Stay && work.patterns.is_none() {

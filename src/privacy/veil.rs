@@ -46,6 +46,7 @@ impl Veil {
         let texts = match policy.bodies.mode {
             BodyMode::Full => Texts::Stay,
             BodyMode::Shape => Texts::Shape,
+            BodyMode::None => Texts::Closed,
         };
         let rules = Rules { keys: Keys::new(key), pointers, patterns, texts };
         let rules = policy.touches_bodies().then_some(rules);

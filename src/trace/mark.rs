@@ -26,13 +26,12 @@ pub struct PolicyMark {
 pub enum BodyMode {
     /// All of them.
     #[default]
-    Full,
+    Full = 0,
     /// Their shape: texts and images are replaced by stand-ins of the same length.
-    Shape,
+    Shape = 1,
+    /// Lengths and times.
+    None = 3,
 }
-
-/// Names of modes, in the order of their codes.
-const NAMES: [&str; BodyMode::ALL.len()] = ["full", "shape"];
 
 // === impl PolicyMark ===
 
@@ -40,7 +39,7 @@ impl PolicyMark {
     /// Returns what is kept of bodies; none if a newer version has to be asked.
     #[must_use]
     pub fn mode(&self) -> Option<BodyMode> {
-        BodyMode::ALL.get(usize::from(self.bodies)).copied()
+        BodyMode::ALL.into_iter().find(|mode| mode.code() == self.bodies)
     }
 
     /// Returns the mark of a trace that was made by the policy of `first`, and then by this one.
@@ -86,12 +85,16 @@ impl PolicyMark {
 
 impl BodyMode {
     /// All modes, in the order of their codes.
-    pub const ALL: [Self; 2] = [Self::Full, Self::Shape];
+    pub const ALL: [Self; 3] = [Self::Full, Self::Shape, Self::None];
 
     /// Returns its name in flags and policies.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        NAMES[usize::from(self.code())]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Shape => "shape",
+            Self::None => "none",
+        }
     }
 
     /// Returns its number in the file.
@@ -106,7 +109,7 @@ impl std::str::FromStr for BodyMode {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|mode| mode.as_str() == name);
-        let names = NAMES.join(", ");
+        let names = Self::ALL.map(Self::as_str).join(", ");
         found.ok_or_else(|| format!("`{name}` is no mode for bodies; there are {names}"))
     }
 }

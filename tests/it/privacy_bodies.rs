@@ -205,6 +205,15 @@ fn what_cannot_be_read_is_closed() {
 }
 
 #[test]
+fn with_the_mode_none_nothing_is_told_of_bodies() {
+    let bodies = Bodies { mode: BodyMode::None, ..Bodies::default() };
+    let policy = Policy { bodies, ..Policy::default() };
+    for kind in [JSON, SSE, "text/plain", "image/png", ""] {
+        assert_eq!(response(&policy, kind, CHAT.as_bytes()), vec![b'*'; CHAT.len()]);
+    }
+}
+
+#[test]
 fn without_rules_for_bodies_they_are_what_they_were() {
     let body = br#"{"user":"alice","content":"sk-abcdef"}"#;
     assert_eq!(response(&Policy::default(), JSON, body), body);

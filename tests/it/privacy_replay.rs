@@ -150,3 +150,24 @@ fn a_recording_is_shaped_as_a_trace_is() {
     assert_eq!(mark("live.trace"), mark("after.trace"));
     assert_eq!((mark("full.trace"), mark("live.trace").unwrap().bodies), (None, 1));
 }
+
+#[test]
+fn a_trace_without_bodies_says_why_it_is_not_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let simulated = Simulated::start();
+    let (out, run) = (dir.path().join("a.trace"), dir.path().join("run"));
+    record(&simulated, &out, &["--bodies", "none"]);
+    check_verified(&out, 0);
+    let exchanges = exchanges(&out);
+    assert_eq!(exchanges.len(), 4);
+    for exchange in &exchanges {
+        let body = exchange.request_body();
+        assert!(body.len() > 100 && body.iter().all(|byte| *byte == b'*'));
+        assert_eq!(exchange.end.as_ref().unwrap().request.bytes, body.len() as u64);
+    }
+    let (out, run) = (out.to_str().unwrap(), run.to_str().unwrap());
+    let output = reenact(&["replay", out, "--target", &simulated.url, "--out", run]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("can't be replayed: by its policy"), "{words}");
+}
