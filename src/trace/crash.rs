@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use crate::trace::batch::{Loss, LossCause};
+use crate::trace::envelope::ReadOptions;
 use crate::trace::open::SegmentInfo;
 use crate::trace::reader::TraceError;
 use crate::trace::sink::Sink;
@@ -42,6 +43,15 @@ pub enum CloseError {
     /// It can't be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// It is encrypted, and nobody here can read it.
+    #[error(
+        "{path} was left open by an earlier recording and is encrypted: it stays as it is and can be read, and \
+         `reenact trace recover --identity FILE` makes a closed one of it"
+    )]
+    Encrypted {
+        /// The segment.
+        path: PathBuf,
+    },
     /// Bytes in its middle can't be read: an index would say that nothing is missing.
     #[error(
         "{path} is damaged ({damage}): write what can be read of it with `reenact trace recover`"
@@ -79,11 +89,12 @@ fn close_one(path: &Path) -> Result<Closed, CloseError> {
         // A file system without locks: nobody can tell, so it is left alone.
         Err(fs::TryLockError::Error(source)) => return Err(failed(source).into()),
     }
-    let info = match SegmentInfo::open(path.to_owned()) {
+    let info = match SegmentInfo::open(path.to_owned(), &ReadOptions::default()) {
         Err(TraceError::Empty { .. }) => {
             fs::remove_file(path).map_err(failed)?;
             return Ok(Closed::Removed);
         }
+        Err(TraceError::Locked { path, .. }) => return Err(CloseError::Encrypted { path }),
         opened => opened?,
     };
     let is_end = |loss: &Loss| loss.cause != LossCause::Damaged;

@@ -6,12 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 use crate::clock::Nanos;
 use crate::trace::cause::Amount;
 use crate::trace::ids::Ids;
-use crate::trace::mend::{Copier, Mender};
+use crate::trace::mend::{Copier, Destination, Mender};
 use crate::trace::reader::{Trace, TraceError};
 use crate::trace::record::{Event, ExchangeId, Gap, Header, Omission, OmitReason, RequestHead};
 use crate::trace::source::Source;
@@ -68,13 +67,17 @@ struct Cutter<'a> {
     span: Option<(Nanos, Nanos)>,
 }
 
-/// Writes what `selection` means of `trace` to the new file `out`.
+/// Writes what `selection` means of `trace` to `out`.
 ///
 /// # Errors
 /// The trace can't be read, or `out` exists or can't be written.
-pub fn cut(trace: &Trace, selection: &Selection, out: &Path) -> Result<CutOut, CutError> {
+pub fn cut(
+    trace: &Trace,
+    selection: &Selection,
+    out: impl Into<Destination>,
+) -> Result<CutOut, CutError> {
     let header = Header { segment: 0, ..trace.header().clone() };
-    let mut copier = Copier::create(out, header)?;
+    let mut copier = Copier::create(&out.into(), header)?;
     let mut source = Source::new(trace)?;
     let (mut mender, mut cutter) = (Mender::default(), Cutter::new(selection));
     while let Some(event) = source.next()? {

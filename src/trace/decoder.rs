@@ -3,6 +3,8 @@
 //! The decoder is handed the file's bytes in order ([`Decoder::push`]) and asked for the next [`Step`]. Where a block is
 //! damaged it looks for the next one that begins a zstd frame and says which bytes were lost.
 
+use std::sync::Arc;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 
@@ -10,13 +12,15 @@ use crate::trace::batch::{Batch, Loss, LossCause};
 use crate::trace::block::Start;
 use crate::trace::codec::{decode_counters, decode_event, decode_header};
 use crate::trace::compress::Decompressor;
+use crate::trace::envelope::{ENVELOPE_MARKER, Envelope, Found};
 use crate::trace::format::{
-    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, FormatVersion, MAGIC, MAGIC_LEN, MARKER, TAIL_LEN,
-    VERSION, VersionMismatch, magic, opcode,
+    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, FormatVersion, MAGIC, MAGIC_LEN, MARKER, SEALED,
+    TAIL_LEN, VERSION, VersionMismatch, magic, opcode,
 };
 use crate::trace::index::{decode_chapters, decode_footer, decode_places};
 use crate::trace::pieces::{Pieces, decode_blobs};
 use crate::trace::record::Event;
+use crate::trace::seal::{DataKey, Opener, SEALED_OFFSET_LEN};
 use crate::trace::unfold::{Shapes, decode_frames};
 use crate::trace::wire::{Cursor, Malformed, len_u64, to_len};
 
@@ -28,6 +32,8 @@ pub(crate) struct Decoder {
     offset: u64,
     state: State,
     decompressor: Decompressor,
+    /// What opens the blocks of an encrypted segment.
+    opener: Option<Opener>,
     /// CRC of the block before.
     crc: u32,
     /// Least number that the next zstd frame may have.
@@ -77,6 +83,8 @@ pub(crate) enum NotReadable {
         "its line ends were changed, as a transfer in text mode does: fetch it again in binary mode"
     )]
     TextMode,
+    #[error("it is encrypted, and there is no key for it")]
+    NoKey,
     #[error(transparent)]
     Version(#[from] VersionMismatch),
 }
@@ -84,13 +92,14 @@ pub(crate) enum NotReadable {
 // === impl Decoder ===
 
 impl Decoder {
-    /// Makes a decoder for a file from its beginning.
-    pub(crate) fn new() -> std::io::Result<Self> {
+    /// Makes a decoder for a file from its beginning. An encrypted one needs its key.
+    pub(crate) fn new(key: Option<Arc<DataKey>>) -> std::io::Result<Self> {
         Ok(Self {
             buffer: BytesMut::new(),
             offset: 0,
             state: State::Magic,
             decompressor: Decompressor::new()?,
+            opener: key.map(Opener::new),
             crc: 0,
             next_ordinal: 0,
             next_blob: 0,
@@ -103,8 +112,9 @@ impl Decoder {
     }
 
     /// Makes a decoder for what follows `offset`, where a zstd frame begins.
-    pub(crate) fn at(offset: u64) -> std::io::Result<Self> {
-        Ok(Self { offset, state: State::Blocks, ..Self::new()? })
+    pub(crate) fn at(offset: u64, key: Option<Arc<DataKey>>) -> std::io::Result<Self> {
+        let opener = key.map(Opener::anywhere);
+        Ok(Self { offset, state: State::Blocks, opener, ..Self::new(None)? })
     }
 
     /// Takes the next bytes of the file.
@@ -155,7 +165,7 @@ impl Decoder {
             if len == 0 {
                 return Err(NotReadable::Empty);
             }
-            if self.buffer[..] != magic(VERSION)[..len] {
+            if ![VERSION, SEALED].iter().any(|&version| self.buffer[..] == magic(version)[..len]) {
                 return Err(NotReadable::NotATrace);
             }
             self.lose(LossCause::Torn, "the file ends in its first eight bytes");
@@ -169,7 +179,12 @@ impl Decoder {
         if found[MAGIC.len() + 1..] != *b"\r\n" {
             return Err(NotReadable::TextMode);
         }
-        version.check_readable_by(VERSION)?;
+        version.check_readable_by(SEALED)?;
+        if version.major < SEALED.major {
+            self.opener = None;
+        } else if self.opener.is_none() {
+            return Err(NotReadable::NoKey);
+        }
         self.advance(MAGIC_LEN);
         self.state = State::Blocks;
         Ok(None)
@@ -181,11 +196,10 @@ impl Decoder {
             return Some(Step::More);
         }
         if self.at_tail() {
-            if at_end {
-                self.advance(TAIL_LEN);
-                self.closed = true;
-            }
-            return Some(Step::More);
+            return self.tail(at_end);
+        }
+        if self.opener.is_some() && self.buffer.starts_with(&ENVELOPE_MARKER) {
+            return self.envelope(at_end);
         }
         let Some(front) = self.buffer.first_chunk::<BLOCK_HEADER_LEN>() else {
             return self.wait_or_lose(at_end, "the file ends in a block");
@@ -202,8 +216,9 @@ impl Decoder {
         if header.checksum(payload, self.crc) != header.crc {
             return self.lose(LossCause::Damaged, "a block's checksum does not match");
         }
-        let Ok(raw) = self.decompress(header, len) else {
-            return self.lose(LossCause::Damaged, "a block can't be decompressed");
+        let raw = match self.contents(header, len) {
+            Ok(raw) => raw,
+            Err(why) => return self.lose(LossCause::Damaged, why),
         };
         match self.records(header, raw) {
             Ok(batch) => {
@@ -220,11 +235,46 @@ impl Decoder {
         }
     }
 
-    fn decompress(&mut self, header: BlockHeader, len: usize) -> std::io::Result<Bytes> {
+    /// Returns the records of a block, of `len` bytes in the file: opened, and decompressed.
+    fn contents(&mut self, header: BlockHeader, len: usize) -> Result<Bytes, &'static str> {
+        let payload = &self.buffer[BLOCK_HEADER_LEN..len];
+        let opened = match &mut self.opener {
+            Some(opener) => Some(opener.open(header, payload)?),
+            None => None,
+        };
+        let broken = |_| "a block can't be decompressed";
         if header.starts {
-            self.decompressor.begin()?;
+            self.decompressor.begin().map_err(broken)?;
         }
-        self.decompressor.block(&self.buffer[BLOCK_HEADER_LEN..len], header.raw as usize)
+        let stream = opened.as_deref().unwrap_or(payload);
+        self.decompressor.block(stream, header.raw as usize).map_err(broken)
+    }
+
+    /// Passes over the envelope at the front: the key is known.
+    fn envelope(&mut self, at_end: bool) -> Option<Step> {
+        match Envelope::parse(&self.buffer) {
+            Found::Whole((_, len)) => {
+                self.advance(len);
+                None
+            }
+            Found::Cut => self.wait_or_lose(at_end, "the file ends in an envelope"),
+            Found::Nothing => self.lose(LossCause::Damaged, "an envelope is damaged"),
+        }
+    }
+
+    /// Passes over the tail, if nothing follows.
+    fn tail(&mut self, at_end: bool) -> Option<Step> {
+        if !at_end {
+            return Some(Step::More);
+        }
+        if let Some(opener) = &self.opener
+            && !self.buffer.first_chunk().is_some_and(|sealed| opener.is_tail(sealed))
+        {
+            return self.lose(LossCause::Damaged, "the tail was changed");
+        }
+        self.closed = true;
+        self.advance(self.buffer.len());
+        Some(Step::More)
     }
 
     /// Reads the records of a block.
@@ -251,7 +301,11 @@ impl Decoder {
                     batch.start = Some(start);
                     batch.first_blob = next_blob;
                 }
-                opcode::HEADER => batch.header = Some(decode_header(&payload)?),
+                opcode::HEADER => {
+                    let (mut version, segment) = decode_header(&payload)?;
+                    version.major = if self.opener.is_some() { SEALED } else { VERSION }.major;
+                    batch.header = Some((version, segment));
+                }
                 opcode::BLOBS => {
                     batch.first_blob = next_blob;
                     batch.blobs = decode_blobs(payload)?;
@@ -290,14 +344,15 @@ impl Decoder {
         let start = batch.start?;
         let shift = start.offset.wrapping_sub(self.offset);
         let moved = std::mem::replace(&mut self.shift, shift);
-        if std::mem::take(&mut self.explained) || moved == shift {
+        let skipped = self.opener.as_mut().map_or(0, Opener::take_skipped);
+        if std::mem::take(&mut self.explained) || (moved == shift && skipped == 0) {
             return None;
         }
         let bytes = shift.wrapping_sub(moved).cast_signed();
-        let what = if bytes > 0 {
-            format!("{bytes} bytes that stood before it are gone")
-        } else {
-            format!("{} bytes were put in before it", bytes.unsigned_abs())
+        let what = match bytes {
+            0 => format!("{skipped} blocks that stood before it are gone"),
+            1.. => format!("{bytes} bytes that stood before it are gone"),
+            _ => format!("{} bytes were put in before it", bytes.unsigned_abs()),
         };
         let (from, cause) = (self.offset, LossCause::Damaged);
         Some(Step::Loss(Loss { segment: 0, from, until: from, cause, what }))
@@ -341,7 +396,11 @@ impl Decoder {
 
     /// Whether what is there may be the tail of a closed segment, if nothing follows.
     fn at_tail(&self) -> bool {
-        self.buffer.len() == TAIL_LEN && self.buffer.ends_with(&END_MAGIC)
+        let len = match self.opener {
+            Some(_) => SEALED_OFFSET_LEN + END_MAGIC.len(),
+            None => TAIL_LEN,
+        };
+        self.buffer.len() == len && self.buffer.ends_with(&END_MAGIC)
     }
 
     fn wait_or_lose(&mut self, at_end: bool, why: &str) -> Option<Step> {
@@ -382,13 +441,13 @@ mod tests {
         compressor.begin(1, 20).unwrap();
         let payload = compressor.block(&raw, Then::GoOn).unwrap();
         let raw = u32::try_from(raw.len()).unwrap();
-        let header = BlockHeader::seal(&payload, raw, true, 0).unwrap();
+        let header = BlockHeader::new(&payload, raw, true, 0).unwrap();
         [&magic(VERSION)[..], &header.to_bytes(), &payload].concat()
     }
 
     /// Decodes to the end, in parts of `step` bytes, and returns what was said.
     fn decode(bytes: &[u8], step: usize) -> Vec<String> {
-        let mut decoder = Decoder::new().unwrap();
+        let mut decoder = Decoder::new(None).unwrap();
         let mut parts = bytes.chunks(step);
         let mut at_end = false;
         let mut said = Vec::new();

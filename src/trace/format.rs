@@ -4,10 +4,10 @@ use std::fmt;
 
 use super::wire::Malformed;
 
-/// Version of the format: a reader refuses another major, and skips what a newer minor added.
+/// Version of the format: a reader refuses a newer major, and skips what a newer minor added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FormatVersion {
-    /// Stands as a digit in the magic. Changes when an old reader would misread.
+    /// Stands as a digit in the magic. Changes when an old reader would misread: 2 says that blocks are encrypted.
     pub major: u8,
     /// Stands in the header. Grows with each added opcode or field.
     pub minor: u16,
@@ -15,11 +15,11 @@ pub struct FormatVersion {
 
 /// Why a file of some version can't be read by this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is of format version {found}, this program reads version {reads}: read it with a {} reenact", if .found.major > .reads.major { "newer" } else { "older" })]
+#[error("it is of format version {found}, this program reads versions up to {reads}: read it with a {} reenact", if .found.major > .reads.major { "newer" } else { "older" })]
 pub struct VersionMismatch {
     /// Version of the file.
     pub found: FormatVersion,
-    /// Version of this program.
+    /// Latest version that this program reads.
     pub reads: FormatVersion,
 }
 
@@ -36,8 +36,10 @@ pub(crate) struct BlockHeader {
     pub(crate) crc: u32,
 }
 
-/// The version that this program writes.
+/// The version that this program writes when it does not encrypt.
 pub(crate) const VERSION: FormatVersion = FormatVersion { major: 1, minor: 1 };
+/// The version that it writes when it encrypts: the same records. It is the latest that it reads.
+pub(crate) const SEALED: FormatVersion = FormatVersion { major: 2, ..VERSION };
 
 /// Bytes of the magic.
 pub(crate) const MAGIC_LEN: usize = 8;
@@ -51,6 +53,8 @@ pub(crate) const TAIL_LEN: usize = 16;
 pub(crate) const MARKER: [u8; 4] = *b"\xB7RNB";
 /// Bytes of a block's front.
 pub(crate) const BLOCK_HEADER_LEN: usize = 16;
+/// Bytes of it before the CRC.
+pub(crate) const BLOCK_FRONT_LEN: usize = 12;
 /// Bit of the stored length that says that the block starts a zstd frame.
 const STARTS: u32 = 1 << 31;
 
@@ -99,9 +103,9 @@ impl FormatVersion {
     /// Checks that a program of version `reader` can read a file of this version.
     ///
     /// # Errors
-    /// The majors differ.
+    /// Its major is newer, or none that ever was.
     pub fn check_readable_by(self, reader: Self) -> Result<(), VersionMismatch> {
-        if self.major == reader.major {
+        if (1..=reader.major).contains(&self.major) {
             Ok(())
         } else {
             Err(VersionMismatch { found: self, reads: reader })
@@ -119,7 +123,7 @@ impl fmt::Display for FormatVersion {
 
 impl BlockHeader {
     /// Returns the header of a block with this payload, chained to `previous`, the CRC of the block before.
-    pub(crate) fn seal(payload: &[u8], raw: u32, starts: bool, previous: u32) -> Option<Self> {
+    pub(crate) fn new(payload: &[u8], raw: u32, starts: bool, previous: u32) -> Option<Self> {
         let stored = u32::try_from(payload.len()).ok().filter(|&len| len <= MAX_BLOCK_STORED)?;
         let mut header = Self { starts, stored, raw, crc: 0 };
         header.crc = header.checksum(payload, previous);
@@ -146,9 +150,16 @@ impl BlockHeader {
     /// Returns the bytes in the file.
     pub(crate) fn to_bytes(self) -> [u8; BLOCK_HEADER_LEN] {
         let mut bytes = [0; BLOCK_HEADER_LEN];
+        bytes[..BLOCK_FRONT_LEN].copy_from_slice(&self.front());
+        bytes[BLOCK_FRONT_LEN..].copy_from_slice(&self.crc.to_le_bytes());
+        bytes
+    }
+
+    /// Returns its bytes before the CRC.
+    pub(crate) fn front(self) -> [u8; BLOCK_FRONT_LEN] {
+        let mut bytes = [0; BLOCK_FRONT_LEN];
         bytes[..4].copy_from_slice(&MARKER);
-        bytes[4..12].copy_from_slice(&self.lengths());
-        bytes[12..].copy_from_slice(&self.crc.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.lengths());
         bytes
     }
 
@@ -176,10 +187,10 @@ mod tests {
 
     #[test]
     fn a_block_header_reads_back() {
-        let header = BlockHeader::seal(b"payload", 70, true, 99).unwrap();
+        let header = BlockHeader::new(b"payload", 70, true, 99).unwrap();
         assert_eq!(BlockHeader::parse(&header.to_bytes()), Ok(header));
         assert_eq!(header.checksum(b"payload", 12345), header.crc, "a start is not chained");
-        let next = BlockHeader::seal(b"payload", 70, false, header.crc).unwrap();
+        let next = BlockHeader::new(b"payload", 70, false, header.crc).unwrap();
         assert_ne!(
             next.checksum(b"payload", next.crc),
             next.crc,
@@ -206,5 +217,7 @@ mod tests {
         assert!(FormatVersion { major: 1, minor: 9 }.check_readable_by(reads).is_ok());
         let error = FormatVersion { major: 2, minor: 0 }.check_readable_by(reads).unwrap_err();
         assert!(error.to_string().contains("newer reenact"), "{error}");
+        assert!(VERSION.check_readable_by(SEALED).is_ok(), "what is not encrypted is read too");
+        assert!(FormatVersion { major: 0, minor: 0 }.check_readable_by(SEALED).is_err());
     }
 }

@@ -142,7 +142,7 @@ fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option
     let mut file = File::open(&info.path)?;
     file.seek(SeekFrom::Start(from))?;
     let mut file = file.take(until.saturating_sub(from));
-    let mut decoder = Decoder::at(from)?;
+    let mut decoder = Decoder::at(from, info.key.clone())?;
     let mut loaded = Loaded::default();
     let mut buffer = vec![0; READ];
     let mut at_end = false;

@@ -4,10 +4,11 @@
 //! damage took is added up, so that a gap can state it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::clock::Nanos;
 use crate::trace::cause::Amount;
+use crate::trace::envelope::Recipients;
 use crate::trace::ids::Ids;
 use crate::trace::record::{DropReason, End, Event, ExchangeId, Frame, Gap, Header, Passed, Side};
 use crate::trace::writer::{FLUSH_EVERY, Summary, WriteError, Writer, WriterOptions};
@@ -29,6 +30,15 @@ pub(crate) struct Mender {
 struct Held {
     bytes: u64,
     frames: u64,
+}
+
+/// Where a new trace goes, and who may read it. A path alone is one that anybody may read.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The file, which must not exist.
+    pub path: PathBuf,
+    /// To whom it is encrypted, if to anybody.
+    pub recipients: Recipients,
 }
 
 /// Writes a new trace, with a flush for each [`FLUSH_EVERY`] of its own time, as a recorder makes.
@@ -107,12 +117,22 @@ fn state_losses(end: &mut End, held: [Held; 2]) -> Amount {
     newly
 }
 
+// === impl Destination ===
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Destination {
+    fn from(path: &P) -> Self {
+        Self { path: path.as_ref().to_owned(), recipients: Recipients::default() }
+    }
+}
+
 // === impl Copier ===
 
 impl Copier {
-    /// Begins the trace `path`, which must not exist.
-    pub(crate) fn create(path: &Path, header: Header) -> Result<Self, WriteError> {
-        let writer = Writer::create(path, header, WriterOptions::default())?;
+    /// Begins a trace where there is none.
+    pub(crate) fn create(out: &Destination, header: Header) -> Result<Self, WriteError> {
+        let recipients = out.recipients.clone();
+        let options = WriterOptions { recipients, ..WriterOptions::default() };
+        let writer = Writer::create(&out.path, header, options)?;
         Ok(Self { writer, latest: Nanos::ZERO, flushed: Nanos::ZERO })
     }
 

@@ -11,11 +11,9 @@
 //! Events are read side by side, always from the trace that is least far: memory follows the number of exchanges (their
 //! index) and not what they hold.
 
-use std::path::Path;
-
 use crate::trace::cause::Amount;
 use crate::trace::lineup::{Recording, header, recordings};
-use crate::trace::mend::{Copier, Mender};
+use crate::trace::mend::{Copier, Destination, Mender};
 use crate::trace::reader::{Trace, TraceError};
 use crate::trace::record::{Event, ExchangeId, Omission, OmitReason};
 use crate::trace::source::Source;
@@ -82,11 +80,11 @@ struct Merger<'a> {
     lost: Amount,
 }
 
-/// Merges `traces` into the new file `out`.
+/// Merges `traces` into `out`.
 ///
 /// # Errors
 /// The traces don't go together, one can't be read, or `out` exists or can't be written.
-pub fn merge(traces: &[Trace], out: &Path) -> Result<Merged, MergeError> {
+pub fn merge(traces: &[Trace], out: impl Into<Destination>) -> Result<Merged, MergeError> {
     let mut order: Vec<&Trace> = traces.iter().collect();
     order.sort_by_key(|trace| (trace.header().anchor, trace.header().trace));
     let header = header(&order)?;
@@ -98,7 +96,7 @@ pub fn merge(traces: &[Trace], out: &Path) -> Result<Merged, MergeError> {
         before = trace.header().trace;
         inputs.push(Input::new(trace, recording)?);
     }
-    let copier = Copier::create(out, header)?;
+    let copier = Copier::create(&out.into(), header)?;
     let numbers = recordings.iter().flat_map(|recording| recording.exchanges.values());
     let next = numbers.map(|(_, ExchangeId(number))| number + 1).max().unwrap_or(1);
     let mut merger = Merger { inputs, recordings, copier, next, lost: Amount::default() };

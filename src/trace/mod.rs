@@ -3,7 +3,8 @@
 //! [`Writer`] writes one segment; [`Trace`] opens a trace, however it ended, and [`Scan`] reads it once. Between the two:
 //! [`record`] (what an event is), `segment.rs` and `block.rs` (which records an event becomes), `columns.rs` and `pieces.rs`
 //! (frames and bodies), `sink.rs` (blocks in the file); `decoder.rs` (bytes in, records out), `assemble.rs` (events again),
-//! `open.rs` and `library.rs` (index, and reading out of order).
+//! `open.rs` and `library.rs` (index, and reading out of order). An encrypted segment differs in two places: `seal.rs` (its
+//! payloads) and `envelope.rs` (who may read it).
 //!
 //! What follows is the specification, `FORMAT.md` beside this file.
 //!
@@ -21,10 +22,13 @@ mod counters;
 mod crash;
 mod cut;
 mod decoder;
+mod envelope;
 mod finding;
 mod format;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_encrypted;
 mod ids;
 mod index;
 mod library;
@@ -45,6 +49,7 @@ mod resolve;
 mod retention;
 mod roll;
 mod scan;
+mod seal;
 mod segment;
 mod sink;
 mod site;
@@ -64,13 +69,15 @@ pub use batch::{Loss, LossCause};
 pub use cause::{Amount, Cause};
 pub use crash::{CloseError, Closed, LeftOpen, close_left_open};
 pub use cut::{CutError, CutOut, Selection, cut};
+pub use envelope::{Identity, KeyError, ReadOptions, Recipient, Recipients, parse_keys};
 pub use finding::{CauseSummary, Finding, FindingKind, MAX_FINDINGS, Verification};
 pub use format::{FormatVersion, VersionMismatch};
 pub use ids::{Ids, MAX_IDS};
 pub use index::Totals;
+pub use mend::Destination;
 pub use merge::{MergeError, Merged, merge};
 pub use reader::{Entry, FileHealth, Health, Trace, TraceError};
-pub use recover::{RecoverError, Recovered, RecoveredFile, Recovery, recover};
+pub use recover::{RecoverError, Recovered, RecoveredFile, Recovery, recover, recover_with};
 pub use resolve::Missing;
 pub use roll::{GIVE_UP_AFTER, Keep, Roll, RollOptions, Rolled};
 pub use scan::Scan;

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::assemble::{Part, parts};
 use crate::trace::batch::{Batch, Loss, LossCause};
 use crate::trace::decoder::{Decoder, NotReadable, Step};
+use crate::trace::envelope::{Access, ReadOptions, access};
 use crate::trace::format::{END_MAGIC, FormatVersion, MAGIC_LEN, TAIL_LEN, VERSION};
 use crate::trace::index::{Chapter, Place, Totals};
 use crate::trace::reader::TraceError;
 use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Side};
+use crate::trace::seal::{DataKey, SEALED_OFFSET_LEN};
 use crate::trace::wire::len_u64;
 
 /// One file of a trace.
@@ -22,6 +25,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) len: u64,
     pub(crate) header: Header,
     pub(crate) version: FormatVersion,
+    /// What it is encrypted with.
+    pub(crate) key: Option<Arc<DataKey>>,
     /// Its zstd frames by number.
     pub(crate) chapters: Vec<(u32, Chapter)>,
     /// Its exchanges by id.
@@ -39,6 +44,7 @@ pub(crate) struct SegmentInfo {
 /// What has been learned of a file so far.
 #[derive(Debug, Default)]
 struct Survey {
+    key: Option<Arc<DataKey>>,
     header: Option<(FormatVersion, Header)>,
     places: BTreeMap<ExchangeId, Place>,
     chapters: Vec<(u32, Chapter)>,
@@ -67,7 +73,7 @@ const READ: usize = 256 << 10;
 
 impl SegmentInfo {
     /// Opens a file.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, TraceError> {
+    pub(crate) fn open(path: PathBuf, options: &ReadOptions) -> Result<Self, TraceError> {
         let failed = |source| TraceError::Io { path: path.clone(), source };
         let mut file = File::open(&path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
@@ -75,16 +81,18 @@ impl SegmentInfo {
         if is_open && len < len_u64(MAGIC_LEN) {
             return Err(TraceError::Empty { path, len });
         }
-        let mut survey = Survey::default();
+        let access = access(&mut file, &options.identities).map_err(failed)?;
+        let key = key(access, &path, len, options)?;
+        let mut survey = Survey::new(key.clone());
         let mut astray = None;
-        if let Some(summary) = summary_offset(&mut file, len).map_err(failed)? {
+        if let Some(summary) = summary_offset(&mut file, len, key.as_deref()).map_err(failed)? {
             survey.read(&path, &mut file, 0, Extent::Header)?;
             // A damaged tail may name a place that no file has.
             survey.read(&path, &mut file, summary.min(len), Extent::Summary)?;
             if survey.header.is_some() && survey.footer && survey.losses.is_empty() {
                 return survey.finish(path, len);
             }
-            survey = Survey::default();
+            survey = Survey::new(key);
             astray = Some(summary);
         }
         survey.read(&path, &mut file, 0, Extent::All)?;
@@ -104,8 +112,30 @@ impl SegmentInfo {
     }
 }
 
+/// Returns the key that a segment is to be read with.
+fn key(
+    access: Access,
+    path: &Path,
+    len: u64,
+    options: &ReadOptions,
+) -> Result<Option<Arc<DataKey>>, TraceError> {
+    let path = path.to_owned();
+    match access {
+        Access::Plain => Ok(None),
+        Access::Key(key) => Ok(Some(key)),
+        Access::Locked { recipients } => {
+            Err(TraceError::Locked { path, recipients, identities: options.identities.len() })
+        }
+        Access::Empty => Err(TraceError::Empty { path, len }),
+        Access::Lost(why) => Err(TraceError::NotReadable { path, why: why.to_owned() }),
+    }
+}
+
 /// Returns where the summary of a closed segment starts, as its tail says.
-fn summary_offset(file: &mut File, len: u64) -> io::Result<Option<u64>> {
+fn summary_offset(file: &mut File, len: u64, key: Option<&DataKey>) -> io::Result<Option<u64>> {
+    if let Some(key) = key {
+        return sealed_summary_offset(file, len, key);
+    }
     let tail_len = len_u64(TAIL_LEN);
     if len < tail_len {
         return Ok(None);
@@ -118,9 +148,24 @@ fn summary_offset(file: &mut File, len: u64) -> io::Result<Option<u64>> {
     Ok((end == END_MAGIC).then_some(offset))
 }
 
+/// As [`summary_offset`], for an encrypted segment.
+fn sealed_summary_offset(file: &mut File, len: u64, key: &DataKey) -> io::Result<Option<u64>> {
+    const LEN: usize = SEALED_OFFSET_LEN + END_MAGIC.len();
+    let mut tail = [0; LEN];
+    let Some(from) = len.checked_sub(len_u64(LEN)) else { return Ok(None) };
+    file.seek(SeekFrom::Start(from))?;
+    file.read_exact(&mut tail)?;
+    let sealed = tail.first_chunk().filter(|_| tail.ends_with(&END_MAGIC));
+    Ok(sealed.and_then(|sealed| key.open_offset(sealed)))
+}
+
 // === impl Survey ===
 
 impl Survey {
+    fn new(key: Option<Arc<DataKey>>) -> Self {
+        Self { key, ..Self::default() }
+    }
+
     fn read(
         &mut self,
         path: &Path,
@@ -131,8 +176,8 @@ impl Survey {
         let failed = |source| TraceError::Io { path: path.to_owned(), source };
         file.seek(SeekFrom::Start(from)).map_err(failed)?;
         let mut decoder = match extent {
-            Extent::Summary => Decoder::at(from),
-            Extent::Header | Extent::All => Decoder::new(),
+            Extent::Summary => Decoder::at(from, self.key.clone()),
+            Extent::Header | Extent::All => Decoder::new(self.key.clone()),
         }
         .map_err(failed)?;
         let mut buffer = vec![0; READ];
@@ -253,6 +298,7 @@ impl Survey {
             len: len.max(self.until),
             header,
             version,
+            key: self.key,
             chapters: self.chapters,
             places: self.places.into_values().collect(),
             closed: self.closed,

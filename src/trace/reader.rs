@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::clock::Nanos;
 use crate::trace::assemble::{Assembler, Exchange, Part};
 use crate::trace::batch::{Loss, LossCause};
+use crate::trace::envelope::{ReadOptions, is_sealed};
 use crate::trace::format::{FormatVersion, VERSION};
 use crate::trace::index::Totals;
 use crate::trace::library::{Library, Shelf};
@@ -101,6 +102,19 @@ pub enum TraceError {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// Encrypted, and not to an identity that was given.
+    #[error(
+        "{path} is encrypted to {recipients} recipient{}, and {}: open it with --identity FILE", plural(*.recipients),
+        no_identity(*.identities)
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// To how many recipients it is encrypted.
+        recipients: u32,
+        /// How many identities were given.
+        identities: usize,
+    },
     /// A segment that was cut before anything was in it.
     #[error(
         "{path} can't be read as a trace: it ends or is damaged before its first block ({len} bytes): nothing is recorded in it"
@@ -130,12 +144,21 @@ pub enum TraceError {
 // === impl Trace ===
 
 impl Trace {
-    /// Opens a trace.
+    /// Opens a trace that is not encrypted.
     ///
     /// # Errors
     /// There is none, or no part of it can be read. Damage is no error: see [`Self::health`].
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let (mut trace, unreadable) = Self::open_readable(path)?;
+        Self::open_with(path, &ReadOptions::default())
+    }
+
+    /// Opens a trace.
+    ///
+    /// # Errors
+    /// There is none, or no part of it can be read, for want of an identity too. Damage is no error: see
+    /// [`Self::health`].
+    pub fn open_with(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
+        let (mut trace, unreadable) = Self::open_readable(path, options)?;
         for (_, error) in unreadable {
             // The recorder was killed when it had just begun it: beside others that is no reason not to read these.
             let TraceError::Empty { len, .. } = error else { return Err(error) };
@@ -153,10 +176,11 @@ impl Trace {
     /// There is none, or no part of it can be read.
     pub(crate) fn open_readable(
         path: &Path,
+        options: &ReadOptions,
     ) -> Result<(Self, Vec<(PathBuf, TraceError)>), TraceError> {
         let (mut segments, mut unreadable) = (Vec::new(), Vec::new());
         for path in segment_paths(path)? {
-            match SegmentInfo::open(path.clone()) {
+            match SegmentInfo::open(path.clone(), options) {
                 Ok(segment) => segments.push(segment),
                 Err(error) => unreadable.push((path, error)),
             }
@@ -164,7 +188,7 @@ impl Trace {
         for path in sequels(path) {
             // Only the name says that the trace may go on here.
             let Some(first) = segments.first_mut() else { break };
-            match SegmentInfo::open(path.clone()) {
+            match SegmentInfo::open(path.clone(), options) {
                 Ok(sequel) if first.header.trace == sequel.header.trace => segments.push(sequel),
                 Ok(_of_another_trace) => {}
                 Err(error) => first.losses.extend(lost_sequel(&path, first.len, &error)),
@@ -207,6 +231,20 @@ impl Trace {
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Returns whether a file of the trace at `path` is encrypted; no identity is needed to tell.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn is_encrypted(path: &Path) -> Result<bool, TraceError> {
+        for path in segment_paths(path)?.into_iter().chain(sequels(path)) {
+            let failed = |source| TraceError::Io { path: path.clone(), source };
+            if is_sealed(&mut File::open(&path).map_err(failed)?).map_err(failed)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the paths of the segments, in order.
@@ -320,6 +358,18 @@ impl Trace {
                 self.health.losses.push(loss);
             }
         }
+    }
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn no_identity(count: usize) -> String {
+    match count {
+        0 => "no identity was given".to_owned(),
+        1 => "the identity given is none of theirs".to_owned(),
+        _ => format!("none of the {count} identities given is one of theirs"),
     }
 }
 

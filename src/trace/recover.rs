@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::cause::Amount;
+use crate::trace::envelope::ReadOptions;
 use crate::trace::ids::Ids;
-use crate::trace::mend::{Copier, Mender};
+use crate::trace::mend::{Copier, Destination, Mender};
 use crate::trace::reader::{Trace, TraceError};
 use crate::trace::record::{Event, Header};
 use crate::trace::source::{Census, Source};
@@ -89,13 +90,25 @@ pub enum RecoverError {
     },
 }
 
-/// Recovers the trace at `path` to the new file `out`.
+/// Recovers the trace at `path`, which is not encrypted, to the new file `out`.
 ///
 /// # Errors
 /// Nothing can be read, a file fails to be read, or `out` exists or can't be written.
 pub fn recover(path: &Path, out: &Path) -> Result<Recovered, RecoverError> {
-    refuse_inside(path, out)?;
-    let (trace, unreadable) = Trace::open_readable(path)?;
+    recover_with(path, &ReadOptions::default(), &out.into())
+}
+
+/// Recovers the trace at `path` to `out`.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_with(
+    path: &Path,
+    options: &ReadOptions,
+    out: &Destination,
+) -> Result<Recovered, RecoverError> {
+    refuse_inside(path, &out.path)?;
+    let (trace, unreadable) = Trace::open_readable(path, options)?;
     let header = Header { segment: 0, ..trace.header().clone() };
     let mut copier = Copier::create(out, header)?;
     let mut source = Source::new(&trace)?;

@@ -48,7 +48,7 @@ pub struct Roll {
 }
 
 /// How a trace is cut into segments, and what is kept of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RollOptions {
     /// How each segment is written.
     pub writer: WriterOptions,
@@ -113,12 +113,11 @@ impl Roll {
             make_folder(folder)?;
         }
         let path = site.segment(header.segment);
-        let writer = Writer::create(&path, header.clone(), options.writer)?;
+        let writer = Writer::create(&path, header.clone(), options.writer.clone())?;
         let counters = options.writer.counters;
         Ok(Self {
             site,
             header,
-            options,
             writer: Some(writer),
             begun: Nanos::ZERO,
             is_used: false,
@@ -131,6 +130,7 @@ impl Roll {
             retention: Retention::new(options.keep),
             done: Done::default(),
             syncs: Vec::new(),
+            options,
         })
     }
 
@@ -373,7 +373,7 @@ impl Roll {
         let header = Header { segment, ..self.header.clone() };
         let is_legacy = !self.legacy.events.is_empty() || !self.legacy.lost.is_empty();
         let counters = if is_legacy { self.legacy.counters } else { self.counters };
-        let options = WriterOptions { counters, ..self.options.writer };
+        let options = WriterOptions { counters, ..self.options.writer.clone() };
         let mut writer = Writer::create(&path, header, options)?;
         self.header.segment = segment;
         (self.begun, self.is_used) = (now, is_legacy);

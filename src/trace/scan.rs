@@ -118,7 +118,7 @@ impl Scan {
         self.open = Some(Open {
             file: File::open(&info.path).map_err(failed)?.take(info.len),
             buffer: vec![0; READ],
-            decoder: Decoder::new().map_err(failed)?,
+            decoder: Decoder::new(info.key.clone()).map_err(failed)?,
             at_end: false,
             resolver: Resolver::new(info.header.tick_ns, self.check),
             parts: VecDeque::new(),

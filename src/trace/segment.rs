@@ -61,7 +61,6 @@ impl Segment {
     pub(crate) fn new(sink: Sink, header: Header, options: WriterOptions) -> Self {
         Self {
             sink,
-            options,
             header,
             store: Store::new(options.blob_entries),
             open: BTreeMap::new(),
@@ -69,6 +68,7 @@ impl Segment {
             totals: Totals::default(),
             held: Held::default(),
             unwritten: Unwritten::new(options.counters),
+            options,
         }
     }
 

@@ -11,10 +11,11 @@ use crate::trace::block::{Start, put_record};
 use crate::trace::codec::{encode_counters, encode_header};
 use crate::trace::compress::{Compressor, Then};
 use crate::trace::format::{
-    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, MAX_BLOCK_RAW, VERSION, magic, opcode,
+    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, MAX_BLOCK_RAW, SEALED, VERSION, magic, opcode,
 };
 use crate::trace::index::Chapter;
 use crate::trace::record::{Counters, Header};
+use crate::trace::seal::Sealer;
 use crate::trace::wire::len_u64;
 use crate::trace::writer::{Pressure, WriterOptions};
 
@@ -32,6 +33,8 @@ pub(crate) struct Sink {
     stall: Option<io::Error>,
     /// CRC of the block before.
     crc: u32,
+    /// What encrypts the segment, if anything does.
+    seal: Option<Seal>,
     /// The zstd frames begun.
     chapters: Vec<Chapter>,
     /// Whether the next block begins a zstd frame.
@@ -42,6 +45,14 @@ pub(crate) struct Sink {
     hurried_bytes: u64,
     /// How long each wait for the disk was.
     syncs: Vec<Duration>,
+}
+
+/// What encrypts a segment; the key is forgotten with it.
+#[derive(Debug)]
+struct Seal {
+    sealer: Sealer,
+    /// The key for those who may read, as it stands before each zstd frame.
+    envelope: Vec<u8>,
 }
 
 /// Window of the zstd stream, as a power of two: a zstd frame.
@@ -63,6 +74,7 @@ impl Sink {
             unwritten: Vec::new(),
             stall: None,
             crc: 0,
+            seal: None,
             chapters: Vec::new(),
             starts: true,
             pressure: Pressure::None,
@@ -91,6 +103,8 @@ impl Sink {
             unwritten: Vec::new(),
             stall: None,
             crc: 0,
+            // An encrypted file can't be gone on with: nobody has its key by then.
+            seal: None,
             chapters,
             starts: true,
             pressure: Pressure::None,
@@ -100,14 +114,20 @@ impl Sink {
         })
     }
 
-    /// Writes the magic and the header, which has a zstd frame of its own.
+    /// Writes the magic, the first envelope if there are recipients, and the header, which has a zstd frame of its own.
     pub(crate) fn write_header(
         &mut self,
         header: &Header,
         options: &WriterOptions,
     ) -> io::Result<()> {
+        let wrapped = options.recipients.wrap_key()?;
+        self.seal = wrapped.map(|(key, envelope)| Seal { sealer: Sealer::new(key), envelope });
+        let version = if self.seal.is_some() { SEALED } else { VERSION };
         // With the block below in one go, so that a file is seldom seen without it.
-        self.unwritten.extend_from_slice(&magic(VERSION));
+        self.unwritten.extend_from_slice(&magic(version));
+        if let Some(seal) = &self.seal {
+            self.unwritten.extend_from_slice(&seal.envelope);
+        }
         self.offset += len_u64(self.unwritten.len());
         let mut raw = Vec::new();
         if let Some(start) = self.start(0) {
@@ -191,14 +211,20 @@ impl Sink {
         let chapter = &mut self.chapters[last];
         chapter.raw += u64::from(raw_len);
         let then = if chapter.raw >= options.frame_bytes { Then::EndFrame } else { then };
-        let payload = self.compressor.block(raw, then)?;
-        let header = BlockHeader::seal(&payload, raw_len, starts, self.crc).ok_or_else(too_long)?;
+        let mut payload = self.compressor.block(raw, then)?;
+        if let Some(seal) = &mut self.seal {
+            payload = seal.sealer.seal(&payload, raw_len, starts)?;
+        }
+        let header = BlockHeader::new(&payload, raw_len, starts, self.crc).ok_or_else(too_long)?;
         let mut bytes = Vec::with_capacity(BLOCK_HEADER_LEN + payload.len());
         bytes.extend_from_slice(&header.to_bytes());
         bytes.extend_from_slice(&payload);
         self.put(&bytes);
         self.crc = header.crc;
-        self.starts = then == Then::EndFrame;
+        self.starts = false;
+        if then == Then::EndFrame {
+            self.break_frame();
+        }
         self.hurried_bytes += if self.hurried { u64::from(raw_len) } else { 0 };
         Ok(())
     }
@@ -210,14 +236,21 @@ impl Sink {
 
     /// Makes the next block begin a zstd frame.
     pub(crate) fn break_frame(&mut self) {
-        self.starts = true;
+        if !self.starts {
+            self.starts = true;
+            self.put_envelope();
+        }
     }
 
     /// Writes the tail, which says where the summary starts.
-    pub(crate) fn write_tail(&mut self, summary: u64) {
-        let mut tail = summary.to_le_bytes().to_vec();
+    pub(crate) fn write_tail(&mut self, summary: u64) -> io::Result<()> {
+        let mut tail = match &self.seal {
+            Some(seal) => seal.sealer.seal_offset(summary)?.to_vec(),
+            None => summary.to_le_bytes().to_vec(),
+        };
         tail.extend_from_slice(&END_MAGIC);
         self.put(&tail);
+        Ok(())
     }
 
     /// Waits for the disk.
@@ -257,6 +290,14 @@ impl Sink {
     pub(crate) fn drop_torn_block(&mut self, whole: u64) {
         // A disk that refuses this too leaves a torn block, which readers are made for.
         let _unheard = self.file.set_len(whole);
+    }
+
+    /// Writes the envelope, if the segment is encrypted.
+    fn put_envelope(&mut self) {
+        if let Some(seal) = &self.seal {
+            let envelope = seal.envelope.clone();
+            self.put(&envelope);
+        }
     }
 
     /// Writes bytes, or keeps them until [`Self::catch_up`].

@@ -61,7 +61,6 @@ impl Summing<'_> {
             raw.extend_from_slice(&records);
             sink.write_block(&raw, self.next_blob, Then::GoOn, options)?;
         }
-        sink.write_tail(summary);
-        Ok(())
+        sink.write_tail(summary)
     }
 }

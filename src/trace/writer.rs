@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Nanos;
+use crate::trace::envelope::Recipients;
 use crate::trace::index::Totals;
 use crate::trace::record::{Counters, Event, FrameRef, Header};
 use crate::trace::segment::Segment;
@@ -31,7 +32,7 @@ pub struct Writer {
 }
 
 /// How a segment is written. The defaults are what was measured best.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WriterOptions {
     /// zstd level while the writer keeps up.
     pub level: i32,
@@ -45,6 +46,8 @@ pub struct WriterOptions {
     pub sync: SyncPolicy,
     /// Counters to go on from: those at the end of the segment before.
     pub counters: Counters,
+    /// Who may read what is written; anybody when there are none.
+    pub recipients: Recipients,
 }
 
 /// When the disk is waited for.
@@ -193,6 +196,7 @@ impl Default for WriterOptions {
             blob_entries: 1 << 18,
             sync: SyncPolicy::default(),
             counters: Counters::default(),
+            recipients: Recipients::default(),
         }
     }
 }
@@ -217,11 +221,11 @@ impl Writer {
         };
         let mut sink = Sink::create(open_path(path)).map_err(failed)?;
         sink.write_header(&header, &options).map_err(failed)?;
-        let written = sink.offset();
+        let (written, counters) = (sink.offset(), options.counters);
         Ok(Self {
             state: State::Open(Box::new(Segment::new(sink, header, options))),
             path: path.to_owned(),
-            counters: options.counters,
+            counters,
             written,
         })
     }
