@@ -64,10 +64,12 @@
 //!    `each_frame_is_told_with_the_time_it_was_read_and_the_time_it_was_accepted`
 //! 6. Credentials are replaced before the queue, and what a policy does not let into a trace before a byte reaches the
 //!    disk. The list of redacted fields is the list of credentials. `no_credential_gets_into_the_queue`,
-//!    `no_secret_that_a_policy_names_is_anywhere_in_a_recording`, `what_is_sent_carries_no_recorded_credential_and_names_the_target`
+//!    `no_secret_that_a_policy_names_is_anywhere_in_a_recording`, `what_is_sent_carries_no_recorded_credential_and_names_the_target`.
+//!    An encrypted trace is read by its recipients alone. `no_byte_of_what_was_recorded_is_on_the_disk_in_the_clear`
 //! 7. A trace cut at any byte reads up to its last flushed record and says so. Every length is checked against a named
 //!    limit before it is allocated. Reader memory follows the block, not the file.
-//!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`,
+//!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`,
+//!    `an_encrypted_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`,
 //!    `recorders_killed_at_random_moments_lose_no_flushed_record`
 //! 8. A release never waits for the disk. Due times are absolute and fixed before the run; lateness is in every row.
 //!    `memory_stays_flat_whatever_the_trace_holds`, `a_stream_is_marked_frame_by_frame`

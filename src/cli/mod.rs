@@ -5,6 +5,7 @@
 
 mod config;
 mod demo;
+mod identity;
 mod privacy;
 mod record;
 mod replay;

@@ -24,8 +24,8 @@ use crate::results::RunWriter;
 use crate::results::manifest::{Manifest, Target, TraceIdentity, Verdict};
 use crate::results::recorded::output_text;
 use crate::telemetry;
-use crate::trace::Trace;
 use crate::trace::record::{BodyMode, ExchangeId};
+use crate::trace::{ReadOptions, Trace};
 
 pub(super) use super::replay_args::ReplayArgs;
 use super::replay_args::{LEAD, LEAD_LEAST};
@@ -41,7 +41,8 @@ struct Recorded {
 pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     check(&args.plan_options())?;
-    let trace = Trace::open(&args.trace)?;
+    let options = args.identity.read_options()?;
+    let trace = Trace::open_with(&args.trace, &options)?;
     let policy = trace.header().policy.as_ref();
     if policy.is_some_and(|policy| policy.mode() == Some(BodyMode::None)) {
         anyhow::bail!(
@@ -68,7 +69,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
             args.json,
         );
     }
-    args.replay(trace, survey, plan, rewrite)
+    args.replay(trace, &options, survey, plan, rewrite)
 }
 
 // === impl ReplayArgs ===
@@ -77,6 +78,7 @@ impl ReplayArgs {
     fn replay(
         &self,
         trace: Trace,
+        options: &ReadOptions,
         survey: Survey,
         plan: Plan,
         rewrite: Rewrite,
@@ -86,7 +88,7 @@ impl ReplayArgs {
         let route = self.route(totals.peak_per_instant)?;
         let known: Arc<[_]> = survey.known.into();
         let identity = identity(&self.trace, &trace)?;
-        let compare = Recorded { trace: Trace::open(&self.trace)? };
+        let compare = Recorded { trace: Trace::open_with(&self.trace, options)? };
         run::preflight(&self.target, &route, &known)?;
         let targets = self.describe_targets(&route, &rewrite)?;
         let signals = Signals::listen()?;

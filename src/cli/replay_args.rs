@@ -18,6 +18,7 @@ use crate::replay::splice;
 use crate::results::filter::Filter;
 
 use super::UsageError;
+use super::identity::IdentityArgs;
 use super::telemetry::TelemetryArgs;
 
 /// Reissue a trace and write a run
@@ -54,6 +55,8 @@ pub(super) struct ReplayArgs {
     pub(super) how: HowArgs,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
+    #[command(flatten)]
+    pub(super) identity: IdentityArgs,
 }
 
 /// When exchanges are sent

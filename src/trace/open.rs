@@ -277,6 +277,11 @@ impl Survey {
     }
 
     fn finish(mut self, path: PathBuf, len: u64) -> Result<SegmentInfo, TraceError> {
+        let is_damaged = |loss: &Loss| loss.cause == LossCause::Damaged;
+        if self.blocks == 0 && self.key.is_some() && self.losses.iter().any(is_damaged) {
+            let why = "none of its blocks opens with the key in its envelope";
+            return Err(TraceError::NotReadable { path, why: why.to_owned() });
+        }
         if self.blocks == 0 {
             return Err(TraceError::Empty { path, len });
         }

@@ -1,6 +1,6 @@
-"""A reader of traces made from src/trace/FORMAT.md alone: `trace_reader.py FILE` prints one JSON line per exchange.
+"""A reader of traces made from src/trace/FORMAT.md alone: `trace_reader.py FILE [IDENTITY]` prints one JSON line per exchange.
 
-It reads from the front and does not use the index. Damage ends it with exit status 3, after what could be read; the parts
+IDENTITY is a file with an age identity, for an encrypted trace. It reads from the front and does not use the index. Damage ends it with exit status 3, after what could be read; the parts
 behind damage are found again as FORMAT.md section 2 says.
 """
 
@@ -13,6 +13,8 @@ import zlib
 import zstandard
 
 MARKER, STARTS, LIMIT = b"\xb7RNB", 1 << 31, 16 << 20
+ENVELOPE, ENVELOPE_LIMIT = b"\xb7RNE", 16 << 10
+END = b"\x89RNCTE\r\n"
 VERSIONS = ["1.0", "1.1", "2"]
 SIDES = ["request", "response"]
 OUTCOMES = ["complete", "failed", "cancelled"]
@@ -279,16 +281,63 @@ class Reader:
             yield json.dumps(found)
 
 
-def read(data):
+class Seal:
+    """Opens what an encrypted segment holds (section 9)."""
+
+    def __init__(self, data, identities):
+        import pyrage  # Here, so that a trace that is not encrypted needs neither.
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+        at = data.find(ENVELOPE)
+        while at >= 0 and not self.envelope(data, at):
+            at = data.find(ENVELOPE, at + 1)
+        if at < 0:
+            sys.exit("no envelope can be read")
+        keys = [pyrage.x25519.Identity.from_str(line) for line in identities if not line.startswith("#")]
+        self.aead = ChaCha20Poly1305(pyrage.decrypt(self.envelope(data, at), keys))
+        self.next = 0
+
+    @staticmethod
+    def envelope(data, at):
+        """Returns the age file in the envelope there, or None if it is damaged."""
+        _, length, _, expected = struct.unpack_from("<4sIII", data.ljust(at + 16, b"\0"), at)
+        wrapped = data[at + 16 : at + 16 + length]
+        good = length <= ENVELOPE_LIMIT and len(wrapped) == length
+        return wrapped if good and zlib.crc32(data[at + 4 : at + 12] + wrapped) == expected else None
+
+    def block(self, front, payload, starts):
+        """Returns the zstd bytes of a block, or None."""
+        number = int.from_bytes(payload[:8], "little")
+        if number < self.next or (number > self.next and not starts):
+            return None
+        plain = self.open(0, number, payload[8:], front)
+        self.next = number + 1 if plain is not None else self.next
+        return plain
+
+    def open(self, kind, number, sealed, associated):
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self.aead.decrypt(struct.pack("<IQ", kind, number), sealed, associated)
+        except InvalidTag:
+            return None
+
+
+def read(data, identities=()):
     """Returns the reader after all blocks, and the offsets at which something is damaged (section 2)."""
     if data[:5] != b"\x89RNCT" or data[6:8] != b"\r\n":
         sys.exit("not a trace")
-    if data[5:6] != b"1":
-        sys.exit(f"format version {data[5:6].decode()}: this program reads version 1")
+    if data[5:6] not in b"12":
+        sys.exit(f"format version {data[5:6].decode()}: this program reads versions 1 and 2")
+    seal = Seal(data, identities) if data[5:6] == b"2" else None
+    tail = 32 if seal else 16
     reader, at, crc, stream, damage = Reader(), 8, 0, None, []
     while at < len(data):
-        if len(data) - at == 16 and data[-8:] == b"\x89RNCTE\r\n":
+        if len(data) - at == tail and data[-8:] == END and (not seal or seal.open(1, 0, data[at:-8], None)):
             return reader, damage
+        if seal and data[at : at + 4] == ENVELOPE and seal.envelope(data, at):
+            at += 16 + len(seal.envelope(data, at))
+            continue
         marker, stored, raw, expected = struct.unpack_from("<4sIII", data.ljust(at + 16, b"\0"), at)
         starts, stored = bool(stored & STARTS), stored & ~STARTS
         payload = data[at + 16 : at + 16 + stored]
@@ -296,6 +345,9 @@ def read(data):
         if starts:
             crc, stream = 0, zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         good = good and stream is not None and zlib.crc32(data[at + 4 : at + 12] + payload, crc) == expected
+        if good and seal:
+            payload = seal.block(data[at : at + 12], payload, starts)
+            good = payload is not None
         if good:
             block = stream.decompress(payload)
             assert len(block) == raw, "a block does not decompress to its length"
@@ -312,8 +364,12 @@ def read(data):
 
 
 if __name__ == "__main__":
+    names = []
+    if len(sys.argv) > 2:
+        with open(sys.argv[2]) as file:
+            names = file.read().split("\n")
     with open(sys.argv[1], "rb") as file:
-        found, lost = read(file.read())
+        found, lost = read(file.read(), [name for name in names if name])
     for line in found.lines():
         print(line)
     if lost:

@@ -11,14 +11,14 @@ use reenact::clock::Clock;
 use reenact::trace::record::Outcome;
 use reenact::trace::{Assembler, Exchange, Trace, open_path};
 
-use crate::support::{Process, SmallDisk, Upstream, check_verified};
+use crate::support::{KEYS, Process, SmallDisk, Upstream, check_verified, identities};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn exchanges(path: &Path) -> Vec<Exchange> {
-    let trace = Trace::open(path).unwrap();
+    let trace = Trace::open_with(path, &identities(&[0])).unwrap();
     Assembler::all(trace.scan().unwrap().map(Result::unwrap))
 }
 
@@ -116,10 +116,11 @@ fn ticking() -> (Upstream, Receiver<(u32, reenact::clock::Nanos)>, Clock) {
 /// Invariant 7: what is older than 200 ms survives `kill -9`.
 #[test]
 fn a_killed_recorder_loses_at_most_the_last_200_ms() {
-    for run_for in [300, 450, 600] {
+    let sealed = ["--encrypt-to", KEYS[0].0];
+    for (run_for, more) in [(300, &[][..]), (450, &sealed), (600, &[]), (600, &sealed)] {
         let (upstream, sends, clock) = ticking();
         let (_folder, out) = scratch();
-        let process = Process::start(&upstream.url(), &out, &[]);
+        let process = Process::start(&upstream.url(), &out, more);
         let mut peer = process.connect();
         peer.send(GET);
         peer.until(&format!("data: {:05}\n\n", run_for / 10));
@@ -132,7 +133,7 @@ fn a_killed_recorder_loses_at_most_the_last_200_ms() {
             sends.try_iter().filter(|(_, at)| old(*at)).map(|(number, _)| number).collect();
         assert!(expected.len() > 5, "{expected:?}");
         let open = open_path(&out);
-        let trace = Trace::open(&open).unwrap();
+        let trace = Trace::open_with(&open, &identities(&[0])).unwrap();
         assert!(!trace.health().complete, "it says that it was cut");
         let exchange = exchanges(&open).remove(0);
         let body = exchange.response_body();

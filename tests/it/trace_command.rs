@@ -185,7 +185,7 @@ fn recover_states_an_outcome_for_each_file() {
     recovers("damaged/repeated-block.trace", 3, "with_loss");
     recovers("damaged/missing-block.trace", 3, "with_loss");
     recovers("damaged/empty.trace", 1, "not_recoverable");
-    recovers("damaged/newer-major.trace", 1, "not_recoverable");
+    recovers("damaged/major-9.trace", 1, "not_recoverable");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn export_writes_json_lines_har_and_a_run() {
 fn what_can_not_be_read_is_one_sentence_with_the_path() {
     for (name, expected) in [
         ("absent.trace", "No such file"),
-        ("damaged/newer-major.trace", "newer reenact"),
+        ("damaged/major-9.trace", "newer reenact"),
         ("damaged/empty.trace", "it is empty"),
     ] {
         for verb in ["info", "list", "verify"] {

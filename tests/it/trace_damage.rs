@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use reenact::trace::record::{DropReason, Event, Gap, Side};
 use reenact::trace::{
-    Assembler, Cause, Closed, Exchange, Finding, FindingKind, Recovery, Trace, TraceError, Writer,
-    WriterOptions, close_left_open, recover, verify,
+    Assembler, Cause, Closed, Exchange, Finding, FindingKind, Recipients, Recovery, Trace,
+    TraceError, Writer, WriterOptions, close_left_open, recover, verify,
 };
 
 use crate::trace_events::{
@@ -16,19 +16,28 @@ use crate::trace_events::{
 };
 
 /// A trace with the file's length, and the events before, after each flush.
-struct Sample {
-    bytes: Vec<u8>,
-    events: Vec<Event>,
+pub(crate) struct Sample {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) events: Vec<Event>,
     flushes: Vec<(u64, usize)>,
 }
 
 impl Sample {
     /// Some exchanges at once, with bodies of both kinds, in many blocks and some zstd frames.
-    fn new(exchanges: u64) -> Self {
+    pub(crate) fn new(exchanges: u64) -> Self {
+        Self::encrypted(exchanges, Recipients::default())
+    }
+
+    /// The same, encrypted.
+    pub(crate) fn encrypted(exchanges: u64, recipients: Recipients) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.trace");
-        let options =
-            WriterOptions { frame_bytes: 1_500, block_bytes: 700, ..WriterOptions::default() };
+        let options = WriterOptions {
+            frame_bytes: 1_500,
+            block_bytes: 700,
+            recipients,
+            ..WriterOptions::default()
+        };
         let mut writer = Writer::create(&path, header(), options).unwrap();
         let (mut events, mut flushes) = (Vec::new(), vec![(writer.written_bytes(), 0)]);
         let mut numbers = Numbers::new(11);
@@ -74,32 +83,35 @@ impl Sample {
     }
 
     /// Returns the exchanges that were flushed before the file had `len` bytes.
-    fn flushed(&self, len: usize) -> Vec<Exchange> {
+    pub(crate) fn flushed(&self, len: usize) -> Vec<Exchange> {
         let count =
             self.flushes.iter().rfind(|flush| flush.0 <= len as u64).map_or(0, |flush| flush.1);
         Assembler::all(self.events[..count].iter().cloned())
     }
 
     /// Returns where blocks are, and which of them begin a zstd frame.
-    fn blocks(&self) -> Vec<(Range<usize>, bool)> {
+    pub(crate) fn blocks(&self) -> Vec<(Range<usize>, bool)> {
         let mut blocks = Vec::new();
         let mut at = 8;
-        while self.bytes[at..].starts_with(b"\xB7RNB") {
-            let stored = u32::from_le_bytes(self.bytes[at + 4..at + 8].try_into().unwrap());
-            let len = 16 + usize::try_from(stored & 0x7FFF_FFFF).unwrap();
-            blocks.push((at..at + len, stored >> 31 == 1));
-            at += len;
+        while self.bytes[at..].starts_with(b"\xB7RN") {
+            let len = u32::from_le_bytes(self.bytes[at + 4..at + 8].try_into().unwrap());
+            let end = at + 16 + usize::try_from(len & 0x7FFF_FFFF).unwrap();
+            // Else it is an envelope.
+            if self.bytes[at + 3] == b'B' {
+                blocks.push((at..end, len >> 31 == 1));
+            }
+            at = end;
         }
-        assert_eq!(at + 16, self.bytes.len());
+        assert!([16, 32].contains(&(self.bytes.len() - at)), "the tail");
         blocks
     }
 }
 
-fn read(trace: &Trace) -> Vec<Exchange> {
+pub(crate) fn read(trace: &Trace) -> Vec<Exchange> {
     Assembler::all(trace.scan().unwrap().map(Result::unwrap))
 }
 
-fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
+pub(crate) fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
     let path = dir.join("damaged.trace");
     fs::write(&path, bytes).unwrap();
     path
@@ -107,7 +119,7 @@ fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
 
 /// Whether `part` is what `whole` says, as far as it goes.
 #[track_caller]
-fn is_part_of(part: &Exchange, whole: &Exchange) {
+pub(crate) fn is_part_of(part: &Exchange, whole: &Exchange) {
     assert_eq!(part.request, whole.request);
     for (part, whole) in [
         (&part.request_frames, &whole.request_frames),
@@ -271,7 +283,7 @@ fn what_is_no_trace_is_told_apart() {
         assert!(error.contains(expected) && error.contains("damaged.trace"), "{error}");
     };
     let sample = Sample::new(1);
-    let newer = [b"\x89RNCT2\r\n", &sample.bytes[8..]].concat();
+    let newer = [b"\x89RNCT3\r\n", &sample.bytes[8..]].concat();
     let text = [b"\x89RNCT1\n\xB7", &sample.bytes[9..]].concat();
     says(b"", "it is empty");
     says(b"PK\x03\x04 and more bytes", "it does not begin like a trace");

@@ -8,6 +8,7 @@ use reenact::clock::Nanos;
 use reenact::trace::record::{Event, ExchangeId, Side, Trailers};
 use reenact::trace::{Assembler, Trace, Writer, WriterOptions};
 
+use crate::support::{identities, recipients};
 use crate::trace_events::{Numbers, end, frame, header, millis, request, response, ticked};
 
 /// Small limits, so that little traffic makes many blocks and zstd frames.
@@ -39,7 +40,7 @@ fn check(events: &[Event], options: WriterOptions) {
     let path = dir.path().join("a.trace");
     write(&path, events, options);
     let written = Assembler::all(events.iter().cloned().map(ticked));
-    let mut trace = Trace::open(&path).unwrap();
+    let mut trace = Trace::open_with(&path, &identities(&[0])).unwrap();
     assert!(trace.health().complete, "{:?}", trace.health());
     let mut scan = trace.scan().unwrap().checked();
     let scanned = Assembler::all(scan.by_ref().map(Result::unwrap));
@@ -153,5 +154,10 @@ proptest! {
     #[test]
     fn any_traffic_reads_back(steps in prop::collection::vec(step(), 0..60)) {
         check(&traffic(steps), small());
+    }
+
+    #[test]
+    fn any_traffic_reads_back_encrypted(steps in prop::collection::vec(step(), 0..60)) {
+        check(&traffic(steps), WriterOptions { recipients: recipients(&[1, 0]), ..small() });
     }
 }

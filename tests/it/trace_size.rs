@@ -223,7 +223,7 @@ fn a_growing_chat_costs_no_more_when_other_traffic_came_between() {
     // Smaller zstd frames than usual, so that less traffic pushes a turn out of them.
     let small = WriterOptions { frame_bytes: 256 << 10, ..WriterOptions::default() };
     let (events, last) = growing_chat(320_000);
-    let uploads = size_with(other(&events), small);
+    let uploads = size_with(other(&events), small.clone());
     let bytes = size_with(events, small) - uploads;
     println!("chat between uploads: {bytes} bytes, last body {last}");
     assert!(bytes < last as u64, "{bytes} bytes for a last body of {last}");

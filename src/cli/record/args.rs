@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use http::HeaderValue;
 
 use crate::cli::UsageError;
+use crate::cli::identity::EncryptArgs;
 use crate::cli::privacy::PrivacyArgs;
 use crate::cli::record::admin::AdminArgs;
 use crate::cli::record::listen::ListenArgs;
@@ -64,6 +65,8 @@ pub(in crate::cli) struct RecordArgs {
     pub(super) durability: DurabilityArgs,
     #[command(flatten)]
     pub(super) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(super) encrypt: EncryptArgs,
     /// Sample GPUs, the machine and metrics pages meanwhile, into this run folder
     #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES")]
     pub(super) samples: Option<PathBuf>,

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use crate::cli::duration;
 use crate::clock::{Clock, Nanos};
 use crate::trace::{
-    Closed, Keep, LeftOpen, RollOptions, Site, SyncPolicy, WriterOptions, close_left_open,
+    CloseError, Closed, Keep, LeftOpen, RollOptions, Site, SyncPolicy, WriterOptions,
+    close_left_open,
 };
 
 use super::args::bytes;
@@ -101,7 +102,7 @@ pub(super) fn is_shared(out: &Path) -> bool {
     out.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
-/// Closes what earlier recordings have left open in the folder `out`, and says so; returns the segments that are closed,
+/// Closes what earlier recordings have left open in the folder `out`, and says so; returns the segments that are done,
 /// oldest first.
 pub(super) fn clear_up(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !out.is_dir() {
@@ -116,6 +117,7 @@ pub(super) fn clear_up(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
     folders.sort();
     let mut closed = Vec::new();
     for folder in folders {
+        let mut left = Vec::new();
         let found =
             close_left_open(&folder).with_context(|| format!("can't read {}", folder.display()))?;
         for LeftOpen { path, outcome } in found {
@@ -125,6 +127,11 @@ pub(super) fn clear_up(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
                     "closed {}, which an earlier recording had left open ({exchanges} exchanges)",
                     path.display()
                 )),
+                // Nobody writes it any more, so it may be deleted like a closed one.
+                Err(error @ CloseError::Encrypted { .. }) => {
+                    say(&error.to_string());
+                    left.push(path);
+                }
                 Err(error) => say(&format!("{}: {error}", path.display())),
             }
         }
@@ -133,6 +140,7 @@ pub(super) fn clear_up(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
             .collect();
+        segments.append(&mut left);
         segments.sort();
         closed.append(&mut segments);
     }

@@ -13,8 +13,8 @@ use crate::http::tls::{self, Identity};
 use crate::http::workers::Workers;
 use crate::http::{Budget, Client, ClientOptions, Protocol, Scheme};
 use crate::proxy::{About, Admin, Proxy, ProxyOptions, Recorder, Route, Routes, Sieve, Veil, lane};
-use crate::trace::Roll;
 use crate::trace::record::Header;
+use crate::trace::{Recipients, Roll};
 
 use super::Outcome;
 use super::privacy::{self, Privacy};
@@ -58,7 +58,12 @@ pub(super) fn run(
     let bound = listener.local_addr().context("the address bound can't be read")?;
     let scheme = if server_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let url = format!("{}://{bound}", scheme.as_str());
-    let roll = create(&args, &privacy, sampler.ppm(), &url, clock)?;
+    let recipients = args.encrypt.recipients()?;
+    let secrecy = match recipients.len() {
+        0 => String::new(),
+        count => format!(", encrypted to {count} recipient(s)"),
+    };
+    let roll = create(&args, recipients, &privacy, sampler.ppm(), &url, clock)?;
     let out = roll.path().to_owned();
     let veil = Veil::new(roll, privacy.veil);
     let log = Sieve::new(veil, args.sampling.mesh(), args.sampling.undecided_bytes);
@@ -89,7 +94,7 @@ pub(super) fn run(
         linger: LINGER,
         workers: Some(Arc::clone(&workers)),
     };
-    say(&format!("listening on {url}, recording to {}", out.display()));
+    say(&format!("listening on {url}, recording to {}{secrecy}", out.display()));
     if let Some(side) = &side {
         say(&format!("admin on {}", side.address().context("the address bound can't be read")?));
     }
@@ -155,6 +160,7 @@ fn upstreams(args: &RecordArgs) -> Vec<String> {
 
 fn create(
     args: &RecordArgs,
+    recipients: Recipients,
     privacy: &Privacy,
     sampled_ppm: u32,
     url: &str,
@@ -185,7 +191,8 @@ fn create(
             args.out.display()
         );
     }
-    let options = args.durability.options(args.keep.level);
+    let mut options = args.durability.options(args.keep.level);
+    options.writer.recipients = recipients;
     let mut roll = Roll::create(args.durability.site(&args.out, clock), header, options)?;
     roll.adopt(earlier);
     Ok(roll)

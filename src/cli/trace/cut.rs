@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::cli::identity::IdentityArgs;
 use crate::clock::{Anchor, Nanos};
 use crate::results::filter::{Filter, Subject};
 use crate::results::recorded::recorded;
@@ -14,6 +15,7 @@ use crate::trace::record::ExchangeId;
 use crate::trace::{Assembler, Exchange, Selection, Trace, cut};
 
 use super::super::Outcome;
+use super::output::OutputArgs;
 use super::{open, say};
 
 /// Write a part of a trace to a new one: whole exchanges, all that is asked for must hold
@@ -39,6 +41,10 @@ pub(super) struct CutArgs {
     /// between alternatives; repeatable, all must hold
     #[arg(long, value_name = "EXPR", env = "REENACT_FILTER")]
     filter: Vec<Filter>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// A point in time.
@@ -51,7 +57,8 @@ enum Point {
 }
 
 pub(super) fn run(args: &CutArgs) -> anyhow::Result<Outcome> {
-    let trace = open(&args.trace)?;
+    let trace = open(&args.trace, &args.identity.read_options()?)?;
+    let out = args.output.destination(&args.out, [args.trace.as_path()])?;
     let anchor = trace.header().anchor;
     let mut selection = Selection::all();
     if let Some(from) = args.from {
@@ -66,7 +73,7 @@ pub(super) fn run(args: &CutArgs) -> anyhow::Result<Outcome> {
     if !args.filter.is_empty() {
         selection.chosen = Some(choose(&trace, &selection, &args.filter)?);
     }
-    let done = cut(&trace, &selection, &args.out)?;
+    let done = cut(&trace, &selection, out)?;
     let summary = &done.summary;
     if summary.totals.exchanges == 0 {
         say("warning: no exchange is selected: the new trace is empty");

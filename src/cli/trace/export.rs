@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::cli::identity::IdentityArgs;
 use crate::results::RunWriter;
 use crate::results::manifest::{Manifest, TraceIdentity, Verdict};
 use crate::results::recorded::recorded;
@@ -32,6 +33,8 @@ pub(super) struct ExportArgs {
     /// Where: a file (stdout without it), or a folder for Parquet
     #[arg(long, value_name = "PATH", env = "REENACT_OUT")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -45,7 +48,7 @@ enum Format {
 }
 
 pub(super) fn run(args: &ExportArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let trace = open(&args.trace)?;
+    let trace = open(&args.trace, &args.identity.read_options()?)?;
     let mut scan = trace.scan()?;
     match args.format {
         Format::Parquet => {

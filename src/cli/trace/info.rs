@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::identity::IdentityArgs;
 use crate::clock::Nanos;
 use crate::results::recorded::recorded;
 use crate::trace::record::{Counters, Event, PolicyMark};
@@ -23,6 +24,8 @@ pub(super) struct InfoArgs {
     /// Print JSON
     #[arg(long, env = "REENACT_JSON")]
     json: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -60,7 +63,7 @@ struct Info {
 }
 
 pub(super) fn run(args: &InfoArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let trace = open(&args.trace)?;
+    let trace = open(&args.trace, &args.identity.read_options()?)?;
     let mut scan = trace.scan()?;
     let info = gather(&trace, &mut scan)?;
     if args.json {

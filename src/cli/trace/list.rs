@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::identity::IdentityArgs;
 use crate::clock::Nanos;
 use crate::results::recorded::recorded;
 use crate::results::rows::Measurement;
@@ -36,10 +37,12 @@ pub(super) struct ListArgs {
     /// Print a JSON object per line
     #[arg(long, env = "REENACT_JSON")]
     json: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 pub(super) fn run(args: &ListArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let mut trace = open(&args.trace)?;
+    let mut trace = open(&args.trace, &args.identity.read_options()?)?;
     let anchor = trace.header().anchor;
     let ids: Vec<_> = trace.entries().iter().map(|entry| entry.id).collect();
     let mut left = args.limit.unwrap_or(usize::MAX);

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::identity::IdentityArgs;
 use crate::trace::merge;
 
 use super::super::Outcome;
+use super::output::OutputArgs;
 use super::{open, say};
 
 /// Put several traces, of one recorder or several, together on one time axis
@@ -20,11 +22,18 @@ pub(super) struct MergeArgs {
     traces: Vec<PathBuf>,
     /// The trace to write; it must not exist
     out: PathBuf,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub(super) fn run(args: &MergeArgs) -> anyhow::Result<Outcome> {
-    let traces = args.traces.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    let merged = merge(&traces, &args.out)?;
+    let options = args.identity.read_options()?;
+    let traces =
+        args.traces.iter().map(|path| open(path, &options)).collect::<Result<Vec<_>, _>>()?;
+    let out = args.output.destination(&args.out, args.traces.iter().map(PathBuf::as_path))?;
+    let merged = merge(&traces, out)?;
     let summary = &merged.summary;
     if !merged.lost.is_none() {
         say(&format!("warning: {} can't be read", merged.lost));

@@ -6,6 +6,7 @@ mod har;
 mod info;
 mod list;
 mod merge;
+mod output;
 mod recover;
 mod redact;
 mod show;
@@ -17,7 +18,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use crate::trace::record::Header;
-use crate::trace::{Scan, Trace};
+use crate::trace::{ReadOptions, Scan, Trace};
 
 use super::Outcome;
 
@@ -59,8 +60,8 @@ pub(super) fn run(args: TraceArgs) -> anyhow::Result<Outcome> {
 }
 
 /// Opens a trace and says on stderr what it lacks.
-fn open(path: &Path) -> anyhow::Result<Trace> {
-    let trace = Trace::open(path)?;
+fn open(path: &Path, options: &ReadOptions) -> anyhow::Result<Trace> {
+    let trace = Trace::open_with(path, options)?;
     for loss in &trace.health().losses {
         say(&format!("warning: {}: {loss}", path.display()));
     }

@@ -7,10 +7,12 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::identity::IdentityArgs;
 use crate::trace::record::Counters;
-use crate::trace::{Amount, Ids, RecoverError, Recovered, RecoveredFile, Recovery, recover};
+use crate::trace::{Amount, Ids, RecoverError, Recovered, RecoveredFile, Recovery, recover_with};
 
 use super::super::Outcome;
+use super::output::OutputArgs;
 use super::say;
 
 /// Write what can be read of a damaged or unfinished trace to a new, closed one
@@ -27,6 +29,10 @@ pub(super) struct RecoverArgs {
     /// Print what came out as JSON to stdout
     #[arg(long, env = "REENACT_JSON")]
     json: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What is printed as JSON.
@@ -43,7 +49,9 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: &RecoverArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let recovered = match recover(&args.trace, &args.out) {
+    let options = args.identity.read_options()?;
+    let to = args.output.destination(&args.out, [args.trace.as_path()])?;
+    let recovered = match recover_with(&args.trace, &options, &to) {
         Err(error @ RecoverError::Read(_)) => {
             return Err(error).context(Recovery::NotRecoverable.as_str());
         }

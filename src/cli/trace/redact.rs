@@ -13,8 +13,10 @@ use crate::trace::record::{Event, Header};
 use crate::trace::redact::Redactor;
 use crate::trace::{FLUSH_EVERY, Scan, Trace, Writer, WriterOptions, open_path};
 
+use super::super::identity::IdentityArgs;
 use super::super::privacy::{Privacy, PrivacyArgs};
 use super::super::{Outcome, UsageError};
+use super::output::OutputArgs;
 use super::say;
 
 /// Write a trace again, with what a policy does not let into it replaced
@@ -29,6 +31,10 @@ pub(super) struct RedactArgs {
     out: PathBuf,
     #[command(flatten)]
     privacy: PrivacyArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What takes events to the new trace.
@@ -48,7 +54,7 @@ pub(super) fn run(args: &RedactArgs) -> anyhow::Result<Outcome> {
             "say what to redact: --policy FILE, --bodies MODE, or one of the --redact flags";
         return Err(UsageError(advice.to_owned()).into());
     }
-    let trace = Trace::open(&args.trace)?;
+    let trace = Trace::open_with(&args.trace, &args.identity.read_options()?)?;
     if !trace.health().complete {
         anyhow::bail!(
             "{} is not whole: `reenact trace recover` writes what can be read of it",
@@ -57,7 +63,9 @@ pub(super) fn run(args: &RedactArgs) -> anyhow::Result<Outcome> {
     }
     let Privacy { redactor, veil, mark, .. } = privacy;
     let header = header(trace.header(), &redactor, mark);
-    let writer = Writer::create(&args.out, header, WriterOptions::default())?;
+    let recipients = args.output.destination(&args.out, [args.trace.as_path()])?.recipients;
+    let options = WriterOptions { recipients, ..WriterOptions::default() };
+    let writer = Writer::create(&args.out, header, options)?;
     let mut redaction =
         Redaction { redactor, veil, ready: VecDeque::new(), writer, flushed: Nanos::ZERO };
     let mut scan = trace.scan()?;

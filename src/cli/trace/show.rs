@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use http::HeaderMap;
 
+use crate::cli::identity::IdentityArgs;
 use crate::clock::Nanos;
 use crate::trace::Exchange;
 use crate::trace::record::{ExchangeId, Frame};
@@ -34,6 +35,8 @@ pub(super) struct ShowArgs {
     /// Print JSON, as `reenact trace export --format jsonl` does
     #[arg(long, env = "REENACT_JSON")]
     json: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -43,7 +46,7 @@ enum RawSide {
 }
 
 pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let mut trace = open(&args.trace)?;
+    let mut trace = open(&args.trace, &args.identity.read_options()?)?;
     let Some(exchange) = trace.exchange(ExchangeId(args.exchange))? else {
         bail!(
             "{} holds no exchange {}: see `reenact trace list`",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::identity::IdentityArgs;
 use crate::trace::{CauseSummary, Trace, Verification, verify};
 
 use super::super::Outcome;
@@ -20,13 +21,15 @@ pub(super) struct VerifyArgs {
     /// Print JSON
     #[arg(long, env = "REENACT_JSON")]
     json: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 /// Findings of one cause that are printed; JSON has more.
 const MAX_PRINTED: usize = 20;
 
 pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let trace = Trace::open(&args.trace)?;
+    let trace = Trace::open_with(&args.trace, &args.identity.read_options()?)?;
     let found = verify(&trace)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &found)?;

@@ -3,11 +3,13 @@
 
 pub(crate) mod disk;
 pub(crate) mod frames;
+pub(crate) mod keys;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod recording;
 
 pub(crate) use disk::SmallDisk;
+pub(crate) use keys::{KEYS, identities, recipients};
 pub(crate) use peer::{Peer, Upstream};
 pub(crate) use process::{Process, ask, ask_with, check_verified};
 pub(crate) use recording::{Recorded, Recording, Setup};
