@@ -37,6 +37,8 @@ pub enum Cause {
     Filtered,
     /// Left out by a cut.
     Cut,
+    /// In segments before the first one that is there.
+    Deleted,
 }
 
 /// How much is missing.
@@ -58,7 +60,7 @@ impl Cause {
     /// Returns whether something is missing that should be there; what was left out on purpose is not.
     #[must_use]
     pub const fn is_loss(self) -> bool {
-        !matches!(self, Self::Sampled | Self::Filtered | Self::Cut)
+        !matches!(self, Self::Sampled | Self::Filtered | Self::Cut | Self::Deleted)
     }
 
     /// Returns the stable name, as in JSON.
@@ -78,6 +80,7 @@ impl Cause {
             Self::Sampled => "sampled",
             Self::Filtered => "filtered",
             Self::Cut => "cut",
+            Self::Deleted => "deleted",
         }
     }
 
@@ -112,6 +115,7 @@ impl Cause {
             Self::Sampled => "exchanges were left out by lot (--sample) while it was recorded",
             Self::Filtered => "exchanges were left out by a filter of the recording (--only-...)",
             Self::Cut => "exchanges were left out by a cut (trace cut)",
+            Self::Deleted => "the first segments are not there: deleted (--keep), or moved away",
         }
     }
 
@@ -157,6 +161,9 @@ impl Cause {
             Self::Cut => {
                 "nothing is missing of what was asked for; rates are to be taken over the part that was kept"
             }
+            Self::Deleted => {
+                "the trace begins later, and holds from there on; a replay leaves out exchanges whose head was in what is gone"
+            }
         }
     }
 
@@ -191,6 +198,7 @@ impl Cause {
             Self::Newer => "use a newer reenact",
             Self::Sampled => "take counts and totals times 1,000,000 / `sampled_ppm` of the header",
             Self::Filtered | Self::Cut => "nothing needs to be done",
+            Self::Deleted => "nothing, if that was meant; a larger --keep keeps more",
         }
     }
 }

@@ -144,7 +144,10 @@ impl<'a> Check<'a> {
             _ => {}
         }
         let Some(id) = event.exchange() else { return };
-        if !self.open.contains_key(&id) && !matches!(event, Event::Request(_)) {
+        if !self.open.contains_key(&id)
+            && !matches!(event, Event::Request(_))
+            && !self.began_earlier(id)
+        {
             let text = "does not begin with a request head";
             self.add(Finding::of(FindingKind::Order, self.blame, id, text));
         }
@@ -161,6 +164,19 @@ impl<'a> Check<'a> {
             Event::End(end) => self.end(end),
             _ => {}
         }
+    }
+
+    /// Whether the head of an exchange that has none here may be in a segment before the first; takes note of it then.
+    fn began_earlier(&mut self, id: ExchangeId) -> bool {
+        let is_late = self.trace.header().segment > 0;
+        if is_late {
+            let summary = self
+                .causes
+                .entry(Cause::Deleted)
+                .or_insert_with(|| CauseSummary::new(Cause::Deleted));
+            summary.incomplete.extend([id]);
+        }
+        is_late
     }
 
     fn request(&mut self, head: &RequestHead) {
@@ -181,8 +197,10 @@ impl<'a> Check<'a> {
         let id = end.exchange;
         let tally = self.open.remove(&id).unwrap_or_default();
         let cause = self.blame;
-        for finding in tally.totals(end, cause) {
-            self.add(finding);
+        if tally.begun.is_some() || !self.began_earlier(id) {
+            for finding in tally.totals(end, cause) {
+                self.add(finding);
+            }
         }
         let lost = end.request.lost_frames + end.response.lost_frames;
         if lost > 0 && self.lossy.len() < MAX_FINDINGS {

@@ -89,7 +89,13 @@ fn the_oldest_segments_go_when_there_are_too_many_bytes() {
     let keep = Keep { bytes: Some(256 << 10), age: None };
     let options = RollOptions { segment_bytes: Some(64 << 10), keep, ..RollOptions::default() };
     let mut roll = Roll::create(Site::Folder(dir.path().to_owned()), header(), options).unwrap();
-    write_exchanges(&mut roll, 1..101, 20 << 10);
+    // In the middle of each, a flush: many go on from one segment into the next.
+    for number in 1..101 {
+        for event in exchange(number, 20 << 10) {
+            roll.append(event).unwrap();
+            roll.flush(Nanos(number * 100_000_000)).unwrap();
+        }
+    }
     let rolled = roll.finish(Nanos(101_000_000_000)).unwrap();
     let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap()).collect();
     let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
@@ -97,6 +103,7 @@ fn the_oldest_segments_go_when_there_are_too_many_bytes() {
     assert_eq!(u32::try_from(files.len()), Ok(rolled.segments - rolled.deleted));
     let trace = Trace::open(dir.path()).unwrap();
     assert_eq!(trace.health().counters.admitted, 100, "the counters go on");
+    assert!(verify(&trace).unwrap().holds(), "{:?}", verify(&trace).unwrap());
     assert!(trace.entries().last().unwrap().id == ExchangeId(100) && trace.entries().len() < 100);
 }
 
