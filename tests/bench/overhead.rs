@@ -31,6 +31,8 @@ const CONNECTIONS: usize = 16;
 const TURNS: usize = 3;
 /// Length of one measurement.
 const MEASURE: Duration = Duration::from_secs(3);
+/// The test key of fixtures/trace/identity.txt.
+const RECIPIENT: &str = "age13x6njkwq0xufjxw8w0t6zu0pg36kpx88m40595rpm3mslykgfevs2rvx5q";
 /// Streams held open for the memory figure.
 const OPEN_STREAMS: usize = 1_000;
 
@@ -276,7 +278,11 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
         subjects.push(envoy_before(port, envoy.into(), &scratch)?);
     }
     let trace = scratch.join("overhead.trace");
-    subjects.push(reenact_before(port, &trace)?);
+    subjects.push(reenact_before(port, "reenact, recording", &trace, &[])?);
+    let private = scratch.join("private.trace");
+    let more =
+        ["--encrypt-to", RECIPIENT, "--redact-pointer", "/user", "--redact-header", "x-user"];
+    subjects.push(reenact_before(port, "the same, redacting and encrypting", &private, &more)?);
     runtime.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
     for turn in 0..TURNS {
         eprintln!("turn {} of {TURNS}", turn + 1);
@@ -319,8 +325,13 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     }
     drop(subjects);
     drop(upstream);
-    let verify = Command::new(reenact_binary()).args(["trace", "verify"]).arg(&trace).output()?;
-    println!("\n{}", String::from_utf8_lossy(&verify.stdout).trim());
+    let identity = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/trace/identity.txt");
+    for trace in [&trace, &private] {
+        let mut verify = Command::new(reenact_binary());
+        let verified =
+            verify.args(["trace", "verify", "--identity"]).arg(&identity).arg(trace).output()?;
+        println!("\n{}", String::from_utf8_lossy(&verified.stdout).trim());
+    }
     Ok(())
 }
 
@@ -414,12 +425,18 @@ fn reenact_binary() -> &'static str {
     env!("CARGO_BIN_EXE_reenact")
 }
 
-fn reenact_before(upstream: u16, trace: &Path) -> anyhow::Result<Subject> {
+fn reenact_before(
+    upstream: u16,
+    name: &'static str,
+    trace: &Path,
+    more: &[&str],
+) -> anyhow::Result<Subject> {
     let port = free_port()?;
     let mut command = Command::new(reenact_binary());
     command.args(["record", "--listen", &format!("127.0.0.1:{port}")]);
     command.args(["--upstream", &format!("http://127.0.0.1:{upstream}"), "--out"]).arg(trace);
+    command.args(more);
     let log = fs::File::create(trace.with_extension("log"))?;
     let (process, port) = start(command.stderr(log), port)?;
-    Ok(Subject::new("reenact, recording", port, vec![process]))
+    Ok(Subject::new(name, port, vec![process]))
 }
