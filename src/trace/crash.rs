@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::envelope::ReadOptions;
+use crate::trace::error::TraceError;
 use crate::trace::open::SegmentInfo;
-use crate::trace::reader::TraceError;
 use crate::trace::sink::Sink;
 use crate::trace::summing::Summing;
 use crate::trace::writer::{WriteError, WriterOptions};

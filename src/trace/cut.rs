@@ -9,9 +9,10 @@ use std::ops::RangeInclusive;
 
 use crate::clock::Nanos;
 use crate::trace::cause::Amount;
+use crate::trace::error::TraceError;
 use crate::trace::ids::Ids;
 use crate::trace::mend::{Copier, Destination, Mender};
-use crate::trace::reader::{Trace, TraceError};
+use crate::trace::reader::Trace;
 use crate::trace::record::{Event, ExchangeId, Gap, Header, Omission, OmitReason, RequestHead};
 use crate::trace::source::Source;
 use crate::trace::writer::{Summary, WriteError};

@@ -14,8 +14,8 @@ use crate::trace::codec::{decode_counters, decode_event, decode_header};
 use crate::trace::compress::Decompressor;
 use crate::trace::envelope::{ENVELOPE_MARKER, Envelope, Found};
 use crate::trace::format::{
-    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, FormatVersion, MAGIC, MAGIC_LEN, MARKER, SEALED,
-    TAIL_LEN, VERSION, VersionMismatch, magic, opcode,
+    BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, MAGIC_LEN, MARKER, NotReadable, SEALED, TAIL_LEN,
+    VERSION, magic, opcode, parse_magic,
 };
 use crate::trace::index::{decode_chapters, decode_footer, decode_places};
 use crate::trace::pieces::{Pieces, decode_blobs};
@@ -70,23 +70,6 @@ pub(crate) enum Step {
     Block(Box<Batch>),
     /// Bytes that can't be read.
     Loss(Loss),
-}
-
-/// Why a file is no trace that this program reads.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReadable {
-    #[error("it is empty")]
-    Empty,
-    #[error("it does not begin like a trace")]
-    NotATrace,
-    #[error(
-        "its line ends were changed, as a transfer in text mode does: fetch it again in binary mode"
-    )]
-    TextMode,
-    #[error("it is encrypted, and there is no key for it")]
-    NoKey,
-    #[error(transparent)]
-    Version(#[from] VersionMismatch),
 }
 
 // === impl Decoder ===
@@ -171,15 +154,7 @@ impl Decoder {
             self.lose(LossCause::Torn, "the file ends in its first eight bytes");
             return Ok(None);
         }
-        let found = &self.buffer[..MAGIC_LEN];
-        if found[..MAGIC.len()] != MAGIC || !found[MAGIC.len()].is_ascii_digit() {
-            return Err(NotReadable::NotATrace);
-        }
-        let version = FormatVersion { major: found[MAGIC.len()] - b'0', minor: 0 };
-        if found[MAGIC.len() + 1..] != *b"\r\n" {
-            return Err(NotReadable::TextMode);
-        }
-        version.check_readable_by(SEALED)?;
+        let version = parse_magic(&self.buffer[..MAGIC_LEN])?;
         if version.major < SEALED.major {
             self.opener = None;
         } else if self.opener.is_none() {

@@ -23,6 +23,23 @@ pub struct VersionMismatch {
     pub reads: FormatVersion,
 }
 
+/// Why a file is no trace that this program reads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReadable {
+    #[error("it is empty")]
+    Empty,
+    #[error("it does not begin like a trace")]
+    NotATrace,
+    #[error(
+        "its line ends were changed, as a transfer in text mode does: fetch it again in binary mode"
+    )]
+    TextMode,
+    #[error("it is encrypted, and there is no key for it")]
+    NoKey,
+    #[error(transparent)]
+    Version(#[from] VersionMismatch),
+}
+
 /// The fixed front of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
@@ -95,6 +112,24 @@ pub(crate) fn magic(version: FormatVersion) -> [u8; MAGIC_LEN] {
     let mut bytes = *b"\x89RNCT?\r\n";
     bytes[5] = b'0' + version.major;
     bytes
+}
+
+/// Returns the version that the first [`MAGIC_LEN`] bytes of a file say, with minor 0.
+pub(crate) fn parse_magic(found: &[u8]) -> Result<FormatVersion, NotReadable> {
+    let Some(([digit], end)) =
+        found.strip_prefix(&MAGIC).and_then(|rest| rest.split_first_chunk::<1>())
+    else {
+        return Err(NotReadable::NotATrace);
+    };
+    if !digit.is_ascii_digit() {
+        return Err(NotReadable::NotATrace);
+    }
+    let version = FormatVersion { major: digit - b'0', minor: 0 };
+    if *end != *b"\r\n" {
+        return Err(NotReadable::TextMode);
+    }
+    version.check_readable_by(SEALED)?;
+    Ok(version)
 }
 
 // === impl FormatVersion ===

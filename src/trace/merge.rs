@@ -12,9 +12,10 @@
 //! index) and not what they hold.
 
 use crate::trace::cause::Amount;
+use crate::trace::error::TraceError;
 use crate::trace::lineup::{Recording, header, recordings};
 use crate::trace::mend::{Copier, Destination, Mender};
-use crate::trace::reader::{Trace, TraceError};
+use crate::trace::reader::Trace;
 use crate::trace::record::{Event, ExchangeId, Omission, OmitReason};
 use crate::trace::source::Source;
 use crate::trace::writer::{Summary, WriteError};

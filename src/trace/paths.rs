@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::trace::batch::{Loss, LossCause};
-use crate::trace::reader::TraceError;
+use crate::trace::error::TraceError;
 
 /// Returns the files of a trace.
 pub(crate) fn segment_paths(path: &Path) -> Result<Vec<PathBuf>, TraceError> {

@@ -4,7 +4,6 @@
 //! [`Trace::exchange`] read single exchanges and are quick in start order; [`Trace::scan`] reads everything once.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::clock::Nanos;
 use crate::trace::assemble::{Assembler, Exchange, Part};
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::envelope::{ReadOptions, is_sealed};
+use crate::trace::error::TraceError;
 use crate::trace::format::{FormatVersion, VERSION};
 use crate::trace::index::Totals;
 use crate::trace::library::{Library, Shelf};
@@ -39,6 +39,8 @@ pub struct Health {
     /// Version of the format that it was written in.
     #[serde(serialize_with = "as_text")]
     pub version: FormatVersion,
+    /// Whether any of the files is encrypted.
+    pub encrypted: bool,
     /// The latest counters.
     pub counters: Counters,
     /// What is missing in the files, and where.
@@ -81,64 +83,6 @@ pub struct Entry {
     pub outcome: Option<Outcome>,
     /// The segments that hold something of it, as places in the list of segments: first and last.
     segments: (u32, u32),
-}
-
-/// Why a trace could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// The file system refused.
-    #[error("can't read {path}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// Not a trace, or one of another version.
-    #[error("{path} can't be read as a trace: {why}")]
-    NotReadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        why: String,
-    },
-    /// Encrypted, and not to an identity that was given.
-    #[error(
-        "{path} is encrypted to {recipients} recipient{}, and {}: open it with --identity FILE", plural(*.recipients),
-        no_identity(*.identities)
-    )]
-    Locked {
-        /// The file.
-        path: PathBuf,
-        /// To how many recipients it is encrypted.
-        recipients: u32,
-        /// How many identities were given.
-        identities: usize,
-    },
-    /// A segment that was cut before anything was in it.
-    #[error(
-        "{path} can't be read as a trace: it ends or is damaged before its first block ({len} bytes): nothing is recorded in it"
-    )]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        len: u64,
-    },
-    /// A folder without segments.
-    #[error("{path} holds no segments: expected files named *.trace")]
-    NoSegments {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Segments of different traces in one folder.
-    #[error(
-        "{path} belongs to another trace than the segments beside it: keep one trace in a folder"
-    )]
-    Mixed {
-        /// The first that does not fit.
-        path: PathBuf,
-    },
 }
 
 // === impl Trace ===
@@ -361,18 +305,6 @@ impl Trace {
     }
 }
 
-fn plural(count: u32) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-fn no_identity(count: usize) -> String {
-    match count {
-        0 => "no identity was given".to_owned(),
-        1 => "the identity given is none of theirs".to_owned(),
-        _ => format!("none of the {count} identities given is one of theirs"),
-    }
-}
-
 fn as_text<S: serde::Serializer>(version: &FormatVersion, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(version)
 }
@@ -408,6 +340,7 @@ fn health(segments: &[SegmentInfo]) -> Health {
     let mut health = Health {
         complete: true,
         version: VERSION,
+        encrypted: false,
         counters: Counters::default(),
         losses: Vec::new(),
         gaps: Vec::new(),
@@ -417,6 +350,7 @@ fn health(segments: &[SegmentInfo]) -> Health {
     for (idx, segment) in segments.iter().enumerate() {
         health.complete &= segment.closed && segment.losses.is_empty();
         health.version = segment.version;
+        health.encrypted |= segment.key.is_some();
         health.counters = segment.counters;
         health
             .losses

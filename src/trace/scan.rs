@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::trace::assemble::{Part, parts};
 use crate::trace::batch::{Batch, Loss};
 use crate::trace::decoder::{Decoder, Step};
+use crate::trace::error::TraceError;
 use crate::trace::library::{Library, Shelf};
 use crate::trace::open::SegmentInfo;
-use crate::trace::reader::TraceError;
 use crate::trace::record::{Counters, Event};
 use crate::trace::resolve::{Missing, Resolver, RunCursor};
 

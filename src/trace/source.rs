@@ -1,7 +1,8 @@
 //! A trace that is read in order to write another: its events, with an account of what of it can't be read.
 
 use crate::clock::Nanos;
-use crate::trace::reader::{Trace, TraceError};
+use crate::trace::error::TraceError;
+use crate::trace::reader::Trace;
 use crate::trace::record::{Counters, Event};
 use crate::trace::scan::Scan;
 

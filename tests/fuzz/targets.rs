@@ -12,13 +12,17 @@ use reenact::http::heads::Heads;
 use reenact::proxy::hops::{self, Hop};
 use reenact::proxy::websocket::Cutter;
 use reenact::trace::record::Side;
-use reenact::trace::{Trace, TraceError, verify};
+use reenact::trace::{ReadOptions, Trace, TraceError, parse_keys, verify};
+
+/// Opens the encrypted traces of the corpus.
+const IDENTITY: &str = include_str!("../../fixtures/trace/identity.txt");
 
 /// A trace file of any bytes is read, or refused, and what can be read is the same twice.
 pub(crate) fn trace(data: &[u8]) {
     let mut file = tempfile::Builder::new().suffix(".trace").tempfile().unwrap();
     file.write_all(data).unwrap();
-    let Ok(mut trace) = Trace::open(file.path()) else { return };
+    let options = ReadOptions { identities: parse_keys(IDENTITY).unwrap() };
+    let Ok(mut trace) = Trace::open_with(file.path(), &options) else { return };
     let ids: Vec<_> = trace.entries().iter().map(|entry| entry.id).collect();
     for id in ids.iter().take(8) {
         let _read: Result<_, TraceError> = trace.exchange(*id);

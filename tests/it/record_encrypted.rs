@@ -4,7 +4,10 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
+use reenact::clock::Clock;
 use reenact::trace::{Assembler, Trace};
 
 use crate::support::{KEYS, Process, Upstream, identities};
@@ -149,6 +152,45 @@ fn a_recorder_says_to_how_many_it_encrypts_and_refuses_what_is_no_recipient() {
 }
 
 #[test]
+fn a_restart_leaves_an_encrypted_segment_that_a_crash_left_open_to_who_can_read_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = PathBuf::from(format!("{}/", dir.path().display()));
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let keys = ["--encrypt-to", KEYS[0].0];
+    let first = Process::start(&upstream.url(), &out, &keys);
+    let mut peer = first.connect();
+    peer.send("GET /before HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer.head();
+    let crashed = files(dir.path()).remove(0).join("00000.trace.open");
+    let complete =
+        || Trace::open_with(&crashed, &identities(&[0])).unwrap().health().counters.complete;
+    let clock = Clock::start();
+    while complete() == 0 {
+        assert!(clock.now().as_secs_f64() < 20.0);
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    first.signal("-KILL");
+    first.wait();
+    let second = Process::start(&upstream.url(), &out, &keys);
+    second.says("was left open by an earlier recording and is encrypted");
+    let mut peer = second.connect();
+    peer.send("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer.head();
+    second.signal("-TERM");
+    assert_eq!(second.wait().0, Some(0));
+    assert_eq!(complete(), 1, "it is as it was");
+    let identity = identity_file(dir.path(), 0);
+    let closed = dir.path().join("closed.trace").display().to_string();
+    let open = crashed.to_str().unwrap();
+    says(
+        &["trace", "recover", open, &closed, "--identity", &identity, "--encrypt-to", KEYS[0].0],
+        0,
+    );
+    let (listed, _) = says(&["trace", "list", &closed, "--identity", &identity], 0);
+    assert!(listed.contains("/before"), "{listed}");
+}
+
+#[test]
 fn every_verb_that_reads_takes_an_identity_and_says_when_it_lacks_one() {
     let dir = tempfile::tempdir().unwrap();
     let [plain, sealed, identity] = ["v1.0.trace", "v2.1.trace", "identity.txt"].map(golden);
@@ -179,6 +221,7 @@ fn every_verb_that_reads_takes_an_identity_and_says_when_it_lacks_one() {
     let (info, _) = says(&["trace", "info", &sealed, "--identity", &identity, "--json"], 0);
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     assert_eq!((&info["exchanges"], &info["health"]["version"]), (&6.into(), &"2.1".into()));
+    assert_eq!(info["health"]["encrypted"], true);
     let (_, words) = says(&["trace", "info", &sealed, "--identity", &plain], 1);
     assert!(words.contains("v1.0.trace"), "{words}");
     let by_environment = Command::new(env!("CARGO_BIN_EXE_reenact"))

@@ -167,6 +167,9 @@ fn print(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
             "left out    {sampled_out} of {admitted} exchanges, on purpose; {percent} % of the sessions were to be recorded"
         )?;
     }
+    if info.health.as_ref().is_some_and(|health| health.encrypted) {
+        writeln!(out, "encrypted   yes")?;
+    }
     let complete = info.health.as_ref().is_some_and(|health| health.complete);
     writeln!(
         out,
