@@ -8,14 +8,14 @@ use std::time::Duration;
 use reenact::clock::Clock;
 use reenact::trace::{Assembler, Cause, Exchange, Trace, verify};
 
-use crate::support::{Process, Recording, Setup, Upstream};
+use crate::support::{KEYS, Process, Recording, Setup, Upstream, identities};
 use crate::trace_events::Numbers;
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn read(path: &Path) -> Vec<Exchange> {
-    let Ok(trace) = Trace::open(path) else { return Vec::new() };
+    let Ok(trace) = Trace::open_with(path, &identities(&[0])) else { return Vec::new() };
     let events = trace.scan().unwrap().map_while(Result::ok);
     Assembler::all(events)
 }
@@ -43,7 +43,7 @@ fn endless() -> Upstream {
 }
 
 /// Invariant 7: whatever was read from the files while it ran is there after `kill -9`, at any moment: also while a segment
-/// is closed and the next begun. `REENACT_KILLS=200` for a long run.
+/// is closed and the next begun; every other one of them encrypts. `REENACT_KILLS=200` for a long run.
 #[test]
 fn recorders_killed_at_random_moments_lose_no_flushed_record() {
     let upstream = endless();
@@ -51,7 +51,9 @@ fn recorders_killed_at_random_moments_lose_no_flushed_record() {
     for turn in 0..count("REENACT_KILLS", 6) {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("trace");
-        let process = Process::start(&upstream.url(), &out, &["--segment-time", "90ms"]);
+        let keys = if turn % 2 == 1 { &["--encrypt-to", KEYS[0].0][..] } else { &[] };
+        let args = [&["--segment-time", "90ms"], keys].concat();
+        let process = Process::start(&upstream.url(), &out, &args);
         let peers: Vec<_> = (0..3)
             .map(|_| {
                 let mut peer = process.connect();
@@ -75,7 +77,7 @@ fn recorders_killed_at_random_moments_lose_no_flushed_record() {
             let same = found.response_frames.iter().zip(&exchange.response_frames);
             assert!(same.into_iter().all(|(a, b)| a == b), "turn {turn}: frames have changed");
         }
-        let trace = Trace::open(&out).unwrap();
+        let trace = Trace::open_with(&out, &identities(&[0])).unwrap();
         let found = verify(&trace).unwrap();
         let at_the_end = [Cause::Torn, Cause::Unfinished, Cause::UnderWay];
         let unexpected = found.findings.iter().filter(|found| !at_the_end.contains(&found.cause));

@@ -68,7 +68,7 @@ pub(in crate::cli) struct RecordArgs {
     #[command(flatten)]
     pub(super) encrypt: EncryptArgs,
     /// Sample GPUs, the machine and metrics pages meanwhile, into this run folder
-    #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES")]
+    #[arg(long, value_name = "DIR", env = "REENACT_SAMPLES", help_heading = "Telemetry")]
     pub(super) samples: Option<PathBuf>,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
