@@ -134,3 +134,146 @@ impl<L: Log> Log for Veil<L> {
         self.log.finish(now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::privacy::{Bodies, Policy};
+    use crate::trace::record::{End, ExchangeId, Outcome, Passed, RequestHead, Side, Version};
+
+    /// A log that refuses as often as it is told, after it has taken what it was given.
+    #[derive(Default)]
+    struct Moody {
+        taken: Vec<Event>,
+        refusals: usize,
+    }
+
+    impl Log for Moody {
+        type Summary = Vec<Event>;
+        type Error = io::Error;
+
+        fn append(&mut self, event: Event) -> io::Result<Appended> {
+            self.taken.push(event);
+            if self.refusals > 0 {
+                self.refusals -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(Appended::Taken)
+        }
+
+        fn flush(&mut self, _now: Nanos) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn resume(&mut self, _now: Nanos) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn give_up(&mut self) {}
+
+        fn strain(&mut self, _strain: Strain) {}
+
+        fn counters(&self) -> Counters {
+            Counters::default()
+        }
+
+        fn written_bytes(&self) -> u64 {
+            0
+        }
+
+        fn finish(self, _now: Nanos) -> io::Result<Vec<Event>> {
+            Ok(self.taken)
+        }
+    }
+
+    fn veil(refusals: usize) -> Veil<Moody> {
+        let bodies = Bodies { pointers: vec!["/a".to_owned()], ..Bodies::default() };
+        let policy = Policy { bodies, ..Policy::default() };
+        let veil = privacy::Veil::new(&policy, &[1; 32]).unwrap();
+        Veil::new(Moody { taken: Vec::new(), refusals }, veil)
+    }
+
+    fn request() -> Event {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        Event::Request(Box::new(RequestHead {
+            exchange: ExchangeId(1),
+            at: Nanos(1),
+            connection: 1,
+            version: Version::Http11,
+            method: Method::POST,
+            target: "/".to_owned(),
+            authority: None,
+            headers,
+            upstream: 0,
+        }))
+    }
+
+    fn frame(data: &'static [u8]) -> FrameRef<'static> {
+        let (exchange, side) = (ExchangeId(1), Side::Request);
+        FrameRef { exchange, side, at: Nanos(2), accepted: Nanos(2), data }
+    }
+
+    fn end(bytes: u64, frames: u64) -> Event {
+        Event::End(Box::new(End {
+            exchange: ExchangeId(1),
+            at: Nanos(3),
+            outcome: Outcome::Complete,
+            fault: None,
+            request: Passed { bytes, frames, ended: true, ..Passed::default() },
+            response: Passed::default(),
+        }))
+    }
+
+    /// Returns what was logged: of frames the bytes.
+    fn told(events: &[Event]) -> Vec<String> {
+        let tell = |event: &Event| match event {
+            Event::Request(_) => "request".to_owned(),
+            Event::Frame(frame) => format!("frame of {}", frame.data.len()),
+            Event::End(end) => format!("end, {} lost", end.request.lost_frames),
+            Event::Gap(gap) => format!("gap of {} frames, {} bytes", gap.frames, gap.bytes),
+            other => format!("{other:?}"),
+        };
+        events.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn what_is_decided_while_the_log_refuses_follows_when_it_takes_again() {
+        for refusals in 0..4 {
+            let mut veil = veil(refusals);
+            let mut log = |event: Event| {
+                let mut appended = veil.append(event).map(|_| ());
+                while appended.is_err() {
+                    appended = veil.resume(Nanos(9));
+                }
+            };
+            log(request());
+            log(Event::Frame(frame(b"{\"a\":\"se").to_frame()));
+            log(Event::Frame(frame(b"cret\"}").to_frame()));
+            log(end(14, 2));
+            let events = veil.finish(Nanos(9)).unwrap();
+            assert_eq!(told(&events), ["request", "frame of 8", "frame of 6", "end, 0 lost"]);
+            assert!(!format!("{events:?}").contains("cret"), "{events:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_panic_takes_is_stated_and_nothing_more_of_that_body_is_told() {
+        let mut veil = veil(0);
+        veil.append(request()).unwrap();
+        veil.append_frame(frame(b"{\"a\":\"se")).unwrap();
+        veil.give_up();
+        assert_eq!(veil.lost(), Frames { count: 1, bytes: 8 });
+        veil.resume(Nanos(5)).unwrap();
+        veil.append_frame(frame(b"cret\"}")).unwrap();
+        veil.append(end(14, 2)).unwrap();
+        let events = veil.finish(Nanos(9)).unwrap();
+        let expected = ["request", "gap of 1 frames, 8 bytes", "frame of 6", "end, 1 lost"];
+        assert_eq!(told(&events), expected);
+        assert!(!format!("{events:?}").contains("cret"), "{events:?}");
+    }
+}
