@@ -27,7 +27,7 @@
 //! | [`clock`] | the only reader of time | nothing |
 //! | [`trace`] | the container: records, format, writer, reader | clock |
 //! | [`dialect`] | what the bytes mean: framings and API families | clock, trace |
-//! | [`privacy`] | policies: what of the traffic may be in a trace | clock, trace |
+//! | [`privacy`] | policies: what of the traffic may be in a trace | clock, trace, dialect |
 //! | [`results`] | rows, manifest, Parquet | clock, trace, dialect |
 //! | [`http`] | sockets without policy: tap, client, servers, TLS | clock, trace |
 //! | [`proxy`] | the recording reverse proxy | nouns, http |

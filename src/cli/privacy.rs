@@ -21,7 +21,7 @@ pub(super) struct PrivacyArgs {
     /// What may be in the trace, as a TOML file; the flags below add to it
     #[arg(long, value_name = "FILE", env = "REENACT_POLICY")]
     policy: Option<PathBuf>,
-    /// What is kept of bodies: all (full), texts and images as stand-ins of their length (shape), or lengths and times (none)
+    /// What is kept of bodies: all (full), texts and images as stand-ins (shape), lengths, times and which prompts begin alike (hash), lengths and times (none)
     #[arg(long, value_name = "MODE", env = "REENACT_BODIES")]
     bodies: Option<BodyMode>,
     /// Header field whose value is replaced, beside the known credentials; repeatable

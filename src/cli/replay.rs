@@ -24,7 +24,7 @@ use crate::results::RunWriter;
 use crate::results::manifest::{Manifest, Target, TraceIdentity, Verdict};
 use crate::results::recorded::output_text;
 use crate::telemetry;
-use crate::trace::record::{BodyMode, ExchangeId};
+use crate::trace::record::{BodyMode, ExchangeId, PolicyMark};
 use crate::trace::{ReadOptions, Trace};
 
 pub(super) use super::replay_args::ReplayArgs;
@@ -44,10 +44,11 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let options = args.identity.read_options()?;
     let trace = Trace::open_with(&args.trace, &options)?;
     let policy = trace.header().policy.as_ref();
-    if policy.is_some_and(|policy| policy.mode() == Some(BodyMode::None)) {
+    if let Some(mode @ (BodyMode::Hash | BodyMode::None)) = policy.and_then(PolicyMark::mode) {
         anyhow::bail!(
-            "{} can't be replayed: by its policy it keeps lengths and times of bodies and nothing else (bodies none)",
-            args.trace.display()
+            "{} can't be replayed: by its policy it has lengths and times of bodies but not what was in them (bodies {})",
+            args.trace.display(),
+            mode.as_str()
         );
     }
     let redacts_unlisted =

@@ -36,8 +36,15 @@ pub(super) enum Part {
     Unit(u64, Unit),
     /// It has ended.
     Close(Role),
-    /// A number, true, false or null, from this offset; it has this many bytes.
-    Scalar(u64, u64),
+    /// A number, true, false or null.
+    Scalar {
+        /// Where it begins.
+        at: u64,
+        /// Its bytes.
+        len: u64,
+        /// Its value, if that is a whole number.
+        number: Option<u64>,
+    },
 }
 
 /// What a string is.
@@ -261,7 +268,8 @@ impl Lexer {
             return Err(NotJson);
         }
         let len = self.scalar.text.len() as u64;
-        tell(&self.path, Part::Scalar(self.scalar.from, len));
+        let number = self.scalar.text.parse().ok();
+        tell(&self.path, Part::Scalar { at: self.scalar.from, len, number });
         self.state = State::After;
         Ok(())
     }
@@ -293,7 +301,7 @@ mod tests {
             Part::Unit(_, unit) => text.push(unit.char.unwrap_or('\u{fffd}')),
             Part::Close(Role::Key) => told.push(format!("{} key {text}", path_text(path))),
             Part::Close(Role::Value) => told.push(format!("{} {text:?}", path_text(path))),
-            Part::Scalar(_, len) => told.push(format!("{} {len}", path_text(path))),
+            Part::Scalar { len, .. } => told.push(format!("{} {len}", path_text(path))),
         };
         for piece in pieces {
             lexer.push(piece, &mut tell)?;

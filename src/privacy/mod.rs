@@ -31,6 +31,7 @@ mod members;
 mod patterns;
 mod pointer;
 mod policy;
+mod prompt;
 mod standin;
 mod text;
 mod units;
@@ -39,4 +40,5 @@ mod veil;
 mod words;
 
 pub use policy::{Bodies, Names, Policy, PolicyError};
+pub use prompt::{BLOCK, PromptReader};
 pub use veil::Veil;

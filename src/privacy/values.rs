@@ -126,32 +126,20 @@ impl Document {
 pub(super) fn indexes<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Indexes, NotJson> {
     let mut indexes = Indexes::new();
     let mut lexer = Lexer::new(0);
-    let mut text: Vec<u8> = Vec::new();
-    let mut places = Vec::new();
+    let mut tell = |path: &[Level], part: Part| {
+        if let Part::Scalar { number, .. } = part
+            && is_index(path)
+        {
+            let place = place(&path[..path.len() - 1], &Indexes::new());
+            // Several of one place, as Responses have them, count together.
+            let index = indexes.entry(place).or_insert(0_u64);
+            *index = index.wrapping_mul(1 << 20).wrapping_add(number.unwrap_or(0));
+        }
+    };
     for piece in pieces {
-        let mut tell = |path: &[Level], part: Part| {
-            if let Part::Scalar(at, len) = part
-                && is_index(path)
-            {
-                places.push((place(&path[..path.len() - 1], &Indexes::new()), at, len));
-            }
-        };
         lexer.push(piece, &mut tell)?;
-        text.extend_from_slice(piece);
     }
-    let whole = lexer.finish(|_, _| {})?;
-    if !whole {
-        return Err(NotJson);
-    }
-    for (place, at, len) in places {
-        let from = usize::try_from(at).unwrap_or(0);
-        let until = usize::try_from(at + len).unwrap_or(0);
-        let number =
-            text.get(from..until).and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
-        let entry = indexes.entry(place).or_insert(0_u64);
-        *entry = entry.wrapping_mul(1 << 20).wrapping_add(number.unwrap_or(0));
-    }
-    Ok(indexes)
+    if lexer.finish(&mut tell)? { Ok(indexes) } else { Err(NotJson) }
 }
 
 /// Writes a path, elements of lists by the index that they say they have.
@@ -184,7 +172,7 @@ impl Values {
                 self.unit(work, around, at, unit);
             }
             Part::Close(_) => self.close(work, around),
-            Part::Scalar(at, len) => {
+            Part::Scalar { at, len, .. } => {
                 work.held.mark(at, at + len, Kind::Scalar);
                 self.scalar(work, around, path, at, len);
             }

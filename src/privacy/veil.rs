@@ -9,6 +9,7 @@ use crate::privacy::body::{Body, Rules};
 use crate::privacy::draw::Draw;
 use crate::privacy::patterns::{More, Patterns, Scanner};
 use crate::privacy::policy::{Policy, PolicyError};
+use crate::privacy::prompt::PromptReader;
 use crate::privacy::text::{Keys, Texts};
 use crate::trace::Lost;
 use crate::trace::record::{
@@ -23,6 +24,8 @@ use crate::trace::record::{
 pub struct Veil {
     /// None: the policy touches no body.
     rules: Option<Rules>,
+    /// When there, prompts are read for what is to be known of them.
+    prompt_key: Option<[u8; 32]>,
     bodies: BTreeMap<ExchangeId, Bodies>,
 }
 
@@ -30,6 +33,7 @@ pub struct Veil {
 struct Bodies {
     request: Body,
     response: Body,
+    prompt: Option<PromptReader>,
     connects: bool,
 }
 
@@ -46,11 +50,12 @@ impl Veil {
         let texts = match policy.bodies.mode {
             BodyMode::Full => Texts::Stay,
             BodyMode::Shape => Texts::Shape,
-            BodyMode::None => Texts::Closed,
+            BodyMode::Hash | BodyMode::None => Texts::Closed,
         };
         let rules = Rules { keys: Keys::new(key), pointers, patterns, texts };
         let rules = policy.touches_bodies().then_some(rules);
-        Ok(Self { rules, bodies: BTreeMap::new() })
+        let prompt_key = (policy.bodies.mode == BodyMode::Hash).then_some(*key);
+        Ok(Self { rules, prompt_key, bodies: BTreeMap::new() })
     }
 
     /// Returns whether events pass as they are.
@@ -72,7 +77,8 @@ impl Veil {
                 return;
             }
             Event::Request(head) => {
-                let bodies = Bodies::new(rules, head);
+                let mut bodies = Bodies::new(rules, head);
+                bodies.prompt = self.prompt_key.map(|key| PromptReader::new(head, &key));
                 rules.request(head);
                 self.bodies.insert(head.exchange, bodies);
             }
@@ -91,11 +97,13 @@ impl Veil {
             }
             Event::End(end) => {
                 if let Some(bodies) = self.bodies.remove(&end.exchange) {
-                    bodies.finish(rules, out);
+                    let prompt = bodies.finish(rules, out).map(|prompt| prompt.finish(end));
+                    let prompt = prompt.filter(|prompt| prompt.bytes > 0);
+                    out.extend(prompt.map(|prompt| Event::Prompt(Box::new(prompt))));
                 }
                 rules.end(end);
             }
-            Event::Link(_) | Event::Gap(_) | Event::Omission(_) => {}
+            Event::Link(_) | Event::Gap(_) | Event::Omission(_) | Event::Prompt(_) => {}
         }
         out.push_back(event);
     }
@@ -107,6 +115,9 @@ impl Veil {
             return;
         };
         if let Some(bodies) = self.bodies.get_mut(&frame.exchange) {
+            if let Some(prompt) = &mut bodies.prompt {
+                prompt.body(frame.side, frame.data);
+            }
             bodies.of(frame.side).push(rules, frame, out);
         } else {
             // Its head is not known: nothing of it is told.
@@ -149,10 +160,13 @@ impl Bodies {
     fn new(rules: &Rules, head: &RequestHead) -> Self {
         let request = Body::new(rules, head.exchange, Side::Request, Some(&head.headers));
         let response = Body::new(rules, head.exchange, Side::Response, None);
-        Self { request, response, connects: head.method == Method::CONNECT }
+        Self { request, response, prompt: None, connects: head.method == Method::CONNECT }
     }
 
     fn respond(&mut self, rules: &Rules, head: &ResponseHead) {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.response(head);
+        }
         let upgrades = head.status == StatusCode::SWITCHING_PROTOCOLS
             || self.connects && head.status.is_success();
         if upgrades {
@@ -162,9 +176,11 @@ impl Bodies {
         }
     }
 
-    fn finish(mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
+    /// Ends both; returns what reads the prompt.
+    fn finish(mut self, rules: &mut Rules, out: &mut VecDeque<Event>) -> Option<PromptReader> {
         self.request.finish(rules, out);
         self.response.finish(rules, out);
+        self.prompt
     }
 
     fn of(&mut self, side: Side) -> &mut Body {

@@ -375,6 +375,7 @@ pub(super) fn cost(event: &Event) -> usize {
         | Event::Trailers(_)
         | Event::End(_)
         | Event::Gap(_)
-        | Event::Omission(_) => 4 * EVENT_BYTES,
+        | Event::Omission(_)
+        | Event::Prompt(_) => 4 * EVENT_BYTES,
     }
 }

@@ -9,7 +9,7 @@ use crate::trace::batch::Batch;
 use crate::trace::columns::{Cut, Run, Stamp};
 use crate::trace::pieces::Pieces;
 use crate::trace::record::{
-    End, Event, ExchangeId, Frame, Interim, Link, RequestHead, ResponseHead, Side, Trailers,
+    End, Event, ExchangeId, Frame, Interim, Link, Prompt, RequestHead, ResponseHead, Side, Trailers,
 };
 use crate::trace::wire::len_u64;
 
@@ -34,6 +34,8 @@ pub struct Exchange {
     pub response_trailers: Option<Trailers>,
     /// How it ended; none while open, or when that was lost.
     pub end: Option<End>,
+    /// What is known of the prompt, if its text is not in the trace.
+    pub prompt: Option<Prompt>,
 }
 
 /// Collects the events of each exchange until its end.
@@ -51,6 +53,7 @@ struct Parts {
     frames: [Vec<Frame>; 2],
     trailers: [Option<Trailers>; 2],
     end: Option<End>,
+    prompt: Option<Prompt>,
 }
 
 /// Something of a block, in the order in which it is handed out.
@@ -194,6 +197,7 @@ impl Assembler {
                 parts.end = Some(*end);
                 return self.open.remove(&id).and_then(Parts::into_exchange);
             }
+            Event::Prompt(prompt) => parts.prompt = Some(*prompt),
             Event::Gap(_) | Event::Omission(_) => {}
         }
         None
@@ -228,6 +232,7 @@ impl Parts {
             request_trailers,
             response_trailers,
             end: self.end,
+            prompt: self.prompt,
         })
     }
 }

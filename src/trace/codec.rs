@@ -28,6 +28,7 @@ pub(crate) fn encode_event(event: &Event) -> Option<(u8, Vec<u8>)> {
         Event::End(end) => (opcode::END, encode(&WireEnd::from(&**end))),
         Event::Gap(gap) => (opcode::GAP, encode(&WireGap::from(gap))),
         Event::Omission(omission) => (opcode::OMISSION, encode(&WireOmission::from(omission))),
+        Event::Prompt(prompt) => (opcode::PROMPT, encode(&**prompt)),
         Event::Frame(_) => return None,
     })
 }
@@ -52,6 +53,7 @@ pub(crate) fn decode_event(opcode: u8, payload: &[u8]) -> Result<Option<Event>, 
             let omission = decode::<WireOmission>(payload)?.into_omission();
             return Ok(omission.map(Event::Omission));
         }
+        opcode::PROMPT => Event::Prompt(Box::new(decode(payload)?)),
         _ => return Ok(None),
     }))
 }

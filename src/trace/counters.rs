@@ -60,7 +60,8 @@ impl Counters {
             | Event::Interim(_)
             | Event::Response(_)
             | Event::Frame(_)
-            | Event::Trailers(_) => {}
+            | Event::Trailers(_)
+            | Event::Prompt(_) => {}
         }
     }
 

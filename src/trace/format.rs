@@ -101,6 +101,7 @@ pub(crate) mod opcode {
     pub(crate) const BLOBS: u8 = 0x20;
     pub(crate) const PIECES: u8 = 0x21;
     pub(crate) const FRAMES: u8 = 0x22;
+    pub(crate) const PROMPT: u8 = 0x24;
     pub(crate) const COUNTERS: u8 = 0x30;
     pub(crate) const INDEX: u8 = 0x40;
     pub(crate) const MAP: u8 = 0x41;

@@ -16,9 +16,9 @@ use crate::trace::compress::{Compressor, Then};
 use crate::trace::format::{BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, VERSION, magic, opcode};
 use crate::trace::index::{Chapter, Footer, Place, encode_chapters, encode_footer, encode_places};
 use crate::trace::record::{
-    Counters, DropReason, End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame, Gap, Header,
-    Interim, Link, Omission, OmitReason, Outcome, Passed, RequestHead, ResponseHead, Side,
-    Trailers, Version,
+    BodyMode, Counters, DropReason, End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame,
+    Gap, Header, Interim, Link, Omission, OmitReason, Outcome, Passed, PolicyMark, Prompt,
+    RequestHead, ResponseHead, Side, Trailers, Version,
 };
 use crate::trace::split::encode_base64;
 use crate::trace::wire::len_u64;
@@ -210,13 +210,21 @@ pub(super) fn whole(recipients: Recipients) -> Vec<u8> {
 
 /// What version 1.1 added: omissions of all reasons, and a gap of what was damaged.
 fn omitted() -> Vec<u8> {
+    let mut events = vec![
+        request(4, 1_000_000, Method::GET, "/v1/models"),
+        end(&[], 4, 2_000_000, Outcome::Complete),
+    ];
+    events.extend(left_out());
+    written(&header(), &events)
+}
+
+/// What the writer makes of these events, in one go.
+fn written(header: &Header, events: &[Event]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("golden.trace");
-    let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
-    writer.append(request(4, 1_000_000, Method::GET, "/v1/models")).unwrap();
-    writer.append(end(&[], 4, 2_000_000, Outcome::Complete)).unwrap();
-    for event in left_out() {
-        writer.append(event).unwrap();
+    let mut writer = Writer::create(&path, header.clone(), WriterOptions::default()).unwrap();
+    for event in events {
+        writer.append(event.clone()).unwrap();
     }
     writer.finish().unwrap();
     fs::read(path).unwrap()
@@ -336,6 +344,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("v1.0.trace", whole.clone()),
         ("v1.1-omission.trace", omitted()),
+        ("v1.1-hash.trace", written(&hashed_header(), &hashed())),
         ("v1.9-newer-minor.trace", newer_minor()),
         ("damaged/cut.trace", whole[..middle.start + 30].to_vec()),
         ("damaged/unfinished.trace", whole[..middle.start].to_vec()),
@@ -395,6 +404,51 @@ fn golden_version_1_0_reads_as_it_was_written() {
     }
     let found = verify(&trace).unwrap();
     assert_eq!(found.findings.len(), 2, "its two gaps: {:?}", found.findings);
+}
+
+/// The header of a trace whose policy keeps hashes of prompts.
+fn hashed_header() -> Header {
+    let policy = PolicyMark {
+        digest: [7; 32],
+        bodies: BodyMode::Hash.code(),
+        only_allowed_headers: true,
+        only_allowed_parameters: false,
+        pointers: 1,
+        patterns: 300,
+    };
+    Header { policy: Some(policy), ..header() }
+}
+
+/// An exchange without its bodies' bytes.
+fn hashed() -> Vec<Event> {
+    let mut events = vec![
+        request(1, 1_000_000, Method::POST, "/v1/chat/completions"),
+        frame(1, Side::Request, 2_000_000, vec![b'*'; 700]),
+        response(1, 3_000_000, 200),
+        frame(1, Side::Response, 4_000_000, vec![b'*'; 60]),
+        Event::Prompt(Box::new(Prompt {
+            exchange: ExchangeId(1),
+            at: Nanos(5_000_000),
+            bytes: 600,
+            block_bytes: 512,
+            blocks: vec![u64::MAX, 7],
+            input_tokens: Some(150),
+            output_tokens: None,
+        })),
+    ];
+    events.push(end(&events, 1, 5_000_000, Outcome::Complete));
+    events
+}
+
+#[test]
+fn golden_version_1_1_tells_of_prompts_that_are_not_in_it() {
+    let trace = Trace::open(&folder().join("v1.1-hash.trace")).unwrap();
+    assert_eq!(trace.header(), &hashed_header());
+    let read = Assembler::all(trace.scan().unwrap().map(Result::unwrap));
+    let Some(Event::Prompt(prompt)) = hashed().into_iter().nth(4) else { panic!("no prompt") };
+    assert_eq!(read[0].prompt.as_ref(), Some(&*prompt));
+    assert_eq!(&read[0].request_body()[..], [b'*'; 700]);
+    assert!(verify(&trace).unwrap().holds(), "nothing is lost");
 }
 
 #[test]

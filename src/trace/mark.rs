@@ -29,6 +29,8 @@ pub enum BodyMode {
     Full = 0,
     /// Their shape: texts and images are replaced by stand-ins of the same length.
     Shape = 1,
+    /// Lengths and times, and of prompts which begin alike.
+    Hash = 2,
     /// Lengths and times.
     None = 3,
 }
@@ -85,7 +87,7 @@ impl PolicyMark {
 
 impl BodyMode {
     /// All modes, in the order of their codes.
-    pub const ALL: [Self; 3] = [Self::Full, Self::Shape, Self::None];
+    pub const ALL: [Self; 4] = [Self::Full, Self::Shape, Self::Hash, Self::None];
 
     /// Returns its name in flags and policies.
     #[must_use]
@@ -93,6 +95,7 @@ impl BodyMode {
         match self {
             Self::Full => "full",
             Self::Shape => "shape",
+            Self::Hash => "hash",
             Self::None => "none",
         }
     }

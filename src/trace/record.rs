@@ -35,6 +35,8 @@ pub enum Event {
     Gap(Gap),
     /// Exchanges were left out on purpose.
     Omission(Omission),
+    /// What is known of an exchange's prompt, whose text is not in the trace. Stands before the exchange's end.
+    Prompt(Box<Prompt>),
 }
 
 /// Number of an exchange: from 1, in the order of admission, unique in a trace.
@@ -329,6 +331,25 @@ pub struct Omission {
     pub bytes: u64,
 }
 
+/// A prompt without its text, and how many tokens the server said that it and the answer had.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Prompt {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// When this was known: at its end.
+    pub at: Nanos,
+    /// Bytes of text.
+    pub bytes: u64,
+    /// Bytes of text in each block but the last.
+    pub block_bytes: u32,
+    /// A keyed hash of each block, chained to the block before.
+    pub blocks: Vec<u64>,
+    /// Tokens of the prompt.
+    pub input_tokens: Option<u64>,
+    /// Tokens of the answer.
+    pub output_tokens: Option<u64>,
+}
+
 /// Why something was left out on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -380,6 +401,7 @@ impl Event {
             Self::Frame(frame) => Some(frame.exchange),
             Self::Trailers(trailers) => Some(trailers.exchange),
             Self::End(end) => Some(end.exchange),
+            Self::Prompt(prompt) => Some(prompt.exchange),
             Self::Gap(_) | Self::Omission(_) => None,
         }
     }
@@ -397,6 +419,7 @@ impl Event {
             Self::End(end) => end.at,
             Self::Gap(gap) => gap.from,
             Self::Omission(omission) => omission.from,
+            Self::Prompt(prompt) => prompt.at,
         }
     }
 }

@@ -55,6 +55,7 @@ impl Relabel {
                 number(&mut end.exchange);
                 self.shift(&mut end.at);
             }
+            Event::Prompt(prompt) => self.shift(&mut prompt.at),
             Event::Gap(Gap { from, until, .. }) | Event::Omission(Omission { from, until, .. }) => {
                 self.shift(from);
                 self.shift(until);

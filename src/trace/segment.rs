@@ -212,6 +212,7 @@ impl Segment {
             Event::End(end) => (end.at, None),
             Event::Gap(gap) => (gap.until, None),
             Event::Omission(omission) => (omission.until, None),
+            Event::Prompt(prompt) => (prompt.at, None),
             Event::Frame(_) => return Ok(()),
         };
         self.totals.until = self.totals.until.max(at);

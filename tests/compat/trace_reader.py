@@ -120,7 +120,7 @@ class Reader:
                 self.read_pieces(record, base)
             elif code == 0x22:
                 runs = self.read_frames(record)
-            elif 0x10 <= code <= 0x15:
+            elif 0x10 <= code <= 0x15 or code == 0x24:
                 events.append((code, record))
         for frames in runs:
             self.exchange(frames[0])[SIDES[frames[1]] + "_frames"].extend(frames[2])
@@ -254,6 +254,11 @@ class Reader:
             side = SIDES[record.u8()]
             record.number()
             found[side + "_trailers"] = record.headers()
+        elif code == 0x24:
+            record.number()
+            prompt = {"bytes": record.number(), "block_bytes": record.number(), "blocks": record.list(record.number)}
+            tokens = {name: record.option(record.number) for name in ("input_tokens", "output_tokens")}
+            found["prompt"] = prompt | tokens
         elif code == 0x15:
             end = {"at_ns": record.number(), "outcome": OUTCOMES[record.u8()]}
             end["fault"] = record.option(
@@ -269,7 +274,7 @@ class Reader:
         for found in self.done + [self.exchanges[number] for number in sorted(self.exchanges)]:
             if "exchange" not in found:
                 continue
-            for name in ("link", "response", "request_trailers", "response_trailers", "end"):
+            for name in ("link", "response", "request_trailers", "response_trailers", "prompt", "end"):
                 found.setdefault(name, None)
             for side in SIDES:
                 body = b"".join(frame[2] for frame in found[side + "_frames"])

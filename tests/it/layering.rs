@@ -10,8 +10,8 @@ fn may_use(module: &str) -> Vec<&'static str> {
     match module {
         "clock" => vec![],
         "trace" => vec!["clock"],
-        "dialect" | "http" | "privacy" => vec!["clock", "trace"],
-        "results" => vec!["clock", "trace", "dialect"],
+        "dialect" | "http" => vec!["clock", "trace"],
+        "privacy" | "results" => vec!["clock", "trace", "dialect"],
         "proxy" | "replay" | "telemetry" | "simulate" => [&NOUNS[..], &["http"]].concat(),
         "report" => NOUNS.to_vec(),
         "cli" => {

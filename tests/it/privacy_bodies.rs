@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use reenact::clock::Nanos;
 use reenact::privacy::{Bodies, Policy, Veil};
 use reenact::trace::record::{
-    BodyMode, End, Event, ExchangeId, Frame, Outcome, Passed, RequestHead, ResponseHead, Side,
-    Version,
+    BodyMode, End, Event, ExchangeId, Frame, Outcome, Passed, Prompt, RequestHead, ResponseHead,
+    Side, Version,
 };
 use serde_json::Value;
 
@@ -211,6 +211,55 @@ fn with_the_mode_none_nothing_is_told_of_bodies() {
     for kind in [JSON, SSE, "text/plain", "image/png", ""] {
         assert_eq!(response(&policy, kind, CHAT.as_bytes()), vec![b'*'; CHAT.len()]);
     }
+}
+
+/// Returns what is known of the prompt of a request in frames of `size` bytes, when hashes are all that is kept.
+#[track_caller]
+fn prompt(body: &str, size: usize, answer: &str) -> Prompt {
+    let bodies = Bodies { mode: BodyMode::Hash, ..Bodies::default() };
+    let mut veil = Veil::new(&Policy { bodies, ..Policy::default() }, &KEY).unwrap();
+    let mut out = VecDeque::new();
+    let response = Message::new(JSON, answer.as_bytes(), size);
+    for event in exchange(&Message::new(JSON, body.as_bytes(), size), &response) {
+        veil.event(event, &mut out);
+    }
+    for event in &out {
+        if let Event::Frame(frame) = event {
+            assert!(frame.data.iter().all(|byte| *byte == b'*'));
+        }
+    }
+    let Some(Event::End(_)) = out.pop_back() else { panic!("the end comes last") };
+    let Some(Event::Prompt(prompt)) = out.pop_back() else { panic!("there is no prompt") };
+    *prompt
+}
+
+#[test]
+fn hashes_of_prompts_are_equal_as_far_as_these_are() {
+    let answer =
+        r#"{"choices":[],"usage":{"prompt_tokens":77,"completion_tokens":8,"total_tokens":85}}"#;
+    let requests = workload();
+    let (mut known, mut expected) = (BTreeSet::new(), BTreeSet::new());
+    for request in &requests {
+        let prompt = prompt(request, 4000, answer);
+        let value: Value = serde_json::from_str(request).unwrap();
+        let messages = value["messages"].as_array().unwrap().iter();
+        let text: String = messages.map(|message| message["content"].as_str().unwrap()).collect();
+        assert_eq!((prompt.bytes, prompt.block_bytes), (text.len() as u64, 512));
+        assert_eq!(prompt.blocks.len(), text.len().div_ceil(512));
+        assert_eq!((prompt.input_tokens, prompt.output_tokens), (Some(77), Some(8)));
+        // A hash is known if and only if the text up to there is.
+        for (idx, block) in prompt.blocks.iter().enumerate() {
+            let front = text.as_bytes()[..text.len().min((idx + 1) * 512)].to_vec();
+            assert_eq!(known.insert(*block), expected.insert(front));
+        }
+    }
+    let whole = prompt(&requests[5], usize::MAX, answer);
+    assert_eq!(prompt(&requests[5], 7, answer), whole);
+    let tokens =
+        |last: u32| prompt(&format!(r#"{{"model":"m","prompt":[1,2,{last}]}}"#), 3, "").blocks;
+    assert_eq!(tokens(3), tokens(3));
+    assert_ne!(tokens(3), tokens(4));
+    assert_eq!(prompt("plain text", 3, "").bytes, 10);
 }
 
 #[test]

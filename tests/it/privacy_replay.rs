@@ -155,19 +155,51 @@ fn a_recording_is_shaped_as_a_trace_is() {
 fn a_trace_without_bodies_says_why_it_is_not_replayed() {
     let dir = tempfile::tempdir().unwrap();
     let simulated = Simulated::start();
-    let (out, run) = (dir.path().join("a.trace"), dir.path().join("run"));
-    record(&simulated, &out, &["--bodies", "none"]);
-    check_verified(&out, 0);
-    let exchanges = exchanges(&out);
-    assert_eq!(exchanges.len(), 4);
-    for exchange in &exchanges {
-        let body = exchange.request_body();
-        assert!(body.len() > 100 && body.iter().all(|byte| *byte == b'*'));
-        assert_eq!(exchange.end.as_ref().unwrap().request.bytes, body.len() as u64);
+    for mode in ["none", "hash"] {
+        let (out, run) = (dir.path().join(format!("{mode}.trace")), dir.path().join("run"));
+        record(&simulated, &out, &["--bodies", mode]);
+        check_verified(&out, 0);
+        let exchanges = exchanges(&out);
+        assert_eq!(exchanges.len(), 4);
+        for exchange in &exchanges {
+            let body = exchange.request_body();
+            assert!(body.len() > 100 && body.iter().all(|byte| *byte == b'*'));
+            assert_eq!(exchange.end.as_ref().unwrap().request.bytes, body.len() as u64);
+            assert_eq!(exchange.prompt.is_some(), mode == "hash");
+        }
+        let (out, run) = (out.to_str().unwrap(), run.to_str().unwrap());
+        let output = reenact(&["replay", out, "--target", &simulated.url, "--out", run]);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains("can't be replayed: by its policy"), "{words}");
     }
-    let (out, run) = (out.to_str().unwrap(), run.to_str().unwrap());
-    let output = reenact(&["replay", out, "--target", &simulated.url, "--out", run]);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{words}");
-    assert!(words.contains("can't be replayed: by its policy"), "{words}");
+}
+
+/// Returns what is exported of a trace as Mooncake has it.
+fn mooncake(trace: &Path) -> Vec<serde_json::Value> {
+    let output = reenact(&["trace", "export", trace.to_str().unwrap(), "--format", "mooncake"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Hashes and tokens are the same whether they were taken before the text was, or from it.
+#[test]
+fn a_hashed_trace_is_a_mooncake_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let simulated = Simulated::start();
+    let (full, hashed) = (dir.path().join("full.trace"), dir.path().join("hashed.trace"));
+    record(&simulated, &full, &[]);
+    let (from, to) = (full.to_str().unwrap(), hashed.to_str().unwrap());
+    let output = reenact(&["trace", "redact", from, to, "--bodies", "hash"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = mooncake(&hashed);
+    assert_eq!(lines, mooncake(&full));
+    // Streams of the simulated server tell no usage unless they are asked to.
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in &lines {
+        assert_eq!(line["output_length"], 8);
+        assert!(line["input_length"].as_u64().unwrap() > 10 && line["timestamp"].is_u64());
+        assert!(!line["hash_ids"].as_array().unwrap().is_empty());
+    }
 }

@@ -20,7 +20,8 @@ use crate::trace::{Assembler, Exchange, Scan, Trace};
 
 use super::super::{Outcome, UsageError};
 use super::har::HarWriter;
-use super::{open, outcome, trace_id};
+use super::mooncake::MooncakeWriter;
+use super::{open, outcome, say, trace_id};
 
 /// Turn a trace into JSON lines, HAR, or Parquet in the schema of a run
 #[derive(Debug, Args)]
@@ -43,6 +44,8 @@ enum Format {
     Jsonl,
     /// HTTP Archive 1.2; frame times in `_frames`
     Har,
+    /// Mooncake's JSON lines: timestamp, input_length, output_length, hash_ids of each 512 bytes of the prompt's text
+    Mooncake,
     /// A run folder: requests.parquet, frames.parquet, run.json; joins with replays on `exchange`
     Parquet,
 }
@@ -62,6 +65,17 @@ pub(super) fn run(args: &ExportArgs, out: &mut dyn Write) -> anyhow::Result<Outc
                 writeln!(out, "{}", exchange_json(exchange, trace.header()))?;
                 Ok(())
             })
+        })?,
+        Format::Mooncake => to(args.out.as_deref(), out, |out| {
+            let mut mooncake = MooncakeWriter::begin(out)?;
+            for_each(&mut scan, |exchange| mooncake.exchange(exchange))?;
+            if mooncake.untold > 0 {
+                let untold = mooncake.untold;
+                say(&format!(
+                    "{untold} requests are left out: how many tokens were answered is not told"
+                ));
+            }
+            Ok(())
         })?,
         Format::Har => to(args.out.as_deref(), out, |out| {
             let mut har = HarWriter::begin(out, trace.header())?;
@@ -171,6 +185,13 @@ pub(super) fn exchange_json(exchange: &Exchange, header: &Header) -> Value {
         })),
         "response_trailers": trailers(&exchange.response_trailers),
         "response_frames": frames(&exchange.response_frames),
+        "prompt": exchange.prompt.as_ref().map(|prompt| json!({
+            "bytes": prompt.bytes,
+            "block_bytes": prompt.block_bytes,
+            "blocks": prompt.blocks,
+            "input_tokens": prompt.input_tokens,
+            "output_tokens": prompt.output_tokens,
+        })),
         "end": exchange.end.as_ref().map(|end| json!({
             "at_ns": end.at.0,
             "outcome": end.outcome,

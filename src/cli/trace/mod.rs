@@ -6,6 +6,7 @@ mod har;
 mod info;
 mod list;
 mod merge;
+mod mooncake;
 mod output;
 mod recover;
 mod redact;

@@ -152,7 +152,8 @@ impl Redaction {
             | Event::Frame(_)
             | Event::End(_)
             | Event::Gap(_)
-            | Event::Omission(_) => {}
+            | Event::Omission(_)
+            | Event::Prompt(_) => {}
         }
     }
 }
