@@ -64,6 +64,9 @@ pub enum CloseError {
     },
 }
 
+/// A file of up to so many bytes in which no block can be read was just begun; what is longer is damaged, and left alone.
+const JUST_BEGUN: u64 = 1 << 10;
+
 /// Closes every segment in `folder` that a crash left open.
 ///
 /// # Errors
@@ -90,7 +93,7 @@ fn close_one(path: &Path) -> Result<Closed, CloseError> {
         Err(fs::TryLockError::Error(source)) => return Err(failed(source).into()),
     }
     let info = match SegmentInfo::open(path.to_owned(), &ReadOptions::default()) {
-        Err(TraceError::Empty { .. }) => {
+        Err(TraceError::Empty { len, .. }) if len <= JUST_BEGUN => {
             fs::remove_file(path).map_err(failed)?;
             return Ok(Closed::Removed);
         }

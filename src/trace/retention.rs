@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::clock::file_age;
+use crate::clock::{Nanos, file_age};
 use crate::trace::roll::Keep;
 
 /// The closed segments, oldest first.
@@ -22,6 +22,9 @@ pub(crate) struct Retention {
 pub(crate) struct Closed {
     path: PathBuf,
     bytes: u64,
+    /// How old it was at a time of the recording's clock: a step of the wall clock since then deletes nothing.
+    age: Duration,
+    at: Nanos,
 }
 
 // === impl Retention ===
@@ -42,12 +45,11 @@ impl Retention {
     }
 
     /// Deletes what is not to be kept beside an open segment of `open` bytes.
-    pub(crate) fn sweep(&mut self, open: u64) {
+    pub(crate) fn sweep(&mut self, open: u64, now: Nanos) {
         while let Some(oldest) = self.closed.front() {
             let held = open + self.closed.iter().map(|closed| closed.bytes).sum::<u64>();
             let is_beyond = self.keep.bytes.is_some_and(|limit| held > limit);
-            // A file whose age can't be told is not there any more, or is young.
-            let age = file_age(&oldest.path).unwrap_or(Duration::ZERO);
+            let age = oldest.age + now.since(oldest.at);
             let is_old = self.keep.age.is_some_and(|limit| age > limit);
             if !(is_beyond || is_old) {
                 return;
@@ -81,8 +83,17 @@ impl Retention {
 // === impl Closed ===
 
 impl Closed {
-    pub(crate) fn new(path: PathBuf, bytes: u64) -> Self {
-        Self { path, bytes }
+    /// A segment that was closed just now.
+    pub(crate) fn now(path: PathBuf, bytes: u64, at: Nanos) -> Self {
+        Self { path, bytes, age: Duration::ZERO, at }
+    }
+
+    /// A segment of an earlier recording, at the beginning of this one.
+    pub(crate) fn earlier(path: PathBuf) -> Self {
+        let bytes = fs::metadata(&path).map_or(0, |data| data.len());
+        // A file whose age can't be told is not there any more, or is young.
+        let age = file_age(&path).unwrap_or_default();
+        Self { path, bytes, age, at: Nanos::ZERO }
     }
 }
 

@@ -6,7 +6,6 @@
 //! [`GIVE_UP_AFTER`]) is given up, under its in-progress name: the next one begins with the events that it lacks, and a gap
 //! says which frames are lost.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -137,8 +136,7 @@ impl Roll {
     /// Has segments of earlier recordings, oldest first, count among those that are kept or deleted.
     pub fn adopt(&mut self, segments: impl IntoIterator<Item = PathBuf>) {
         for path in segments {
-            let bytes = fs::metadata(&path).map_or(0, |data| data.len());
-            self.retention.add(Closed::new(path, bytes));
+            self.retention.add(Closed::earlier(path));
         }
     }
 
@@ -227,7 +225,11 @@ impl Roll {
         self.syncs.extend(writer.take_syncs());
         self.done.segments += 1;
         self.done.bytes += writer.written_bytes();
-        self.retention.add(Closed::new(open_path(writer.path()), writer.written_bytes()));
+        self.retention.add(Closed::now(
+            open_path(writer.path()),
+            writer.written_bytes(),
+            self.looked,
+        ));
         let mut legacy = writer.give_up();
         self.lost.extend(legacy.lost.clone());
         self.counters = legacy.counters;
@@ -326,7 +328,7 @@ impl Roll {
                 let (path, bytes) = (open_path(writer.path()), writer.written_bytes());
                 match writer.finish() {
                     Ok(written) => self.close(&written),
-                    Err(_unfinished) => self.retention.add(Closed::new(path, bytes)),
+                    Err(_unfinished) => self.retention.add(Closed::now(path, bytes, now)),
                 }
             }
             self.begin(now)?;
@@ -341,7 +343,7 @@ impl Roll {
         }
         self.looked = now;
         let open = self.writer.as_ref().map_or(0, Writer::written_bytes);
-        self.retention.sweep(open);
+        self.retention.sweep(open, now);
         let folder = self.site.folder();
         while let Ok(free) = free_bytes(folder)
             && free < self.options.min_free
@@ -403,6 +405,6 @@ impl Roll {
         self.done.segments += 1;
         self.done.bytes += written.bytes;
         self.done.totals.add(&written.totals);
-        self.retention.add(Closed::new(written.path.clone(), written.bytes));
+        self.retention.add(Closed::now(written.path.clone(), written.bytes, self.looked));
     }
 }

@@ -388,4 +388,10 @@ fn a_segment_with_nothing_in_it_does_not_hide_those_beside_it() {
         assert!(matches!(found[0].outcome, Ok(Closed::Removed)) && !begun.exists(), "{found:?}");
         assert!(Trace::open(dir.path()).unwrap().health().complete);
     }
+    // Not so what is long and can't be read: somebody may know how to.
+    let dir = tempfile::tempdir().unwrap();
+    let damaged = dir.path().join("00000.trace.open");
+    fs::write(&damaged, [&sample.bytes[..8], &vec![0; 5_000]].concat()).unwrap();
+    let found = close_left_open(dir.path()).unwrap();
+    assert!(found[0].outcome.is_err() && damaged.exists(), "{found:?}");
 }

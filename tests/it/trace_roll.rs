@@ -189,3 +189,22 @@ fn a_disk_that_stays_full_costs_frames_that_the_next_segment_states() {
     let stated = [FindingKind::Gap, FindingKind::Loss, FindingKind::Body];
     assert!(kinds.iter().all(|kind| stated.contains(kind)), "{:?}", found.findings);
 }
+
+/// A wall clock that jumps makes no segment old: what was recorded a moment ago stays.
+#[test]
+fn segments_go_when_they_are_old_by_the_recordings_own_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let keep = Keep { bytes: None, age: Some(Duration::from_secs(3600)) };
+    let options = RollOptions { segment_bytes: Some(64 << 10), keep, ..RollOptions::default() };
+    let mut roll = Roll::create(Site::Folder(dir.path().to_owned()), header(), options).unwrap();
+    write_exchanges(&mut roll, 1..21, 20 << 10);
+    let first = dir.path().join("00000.trace");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    let file = std::fs::File::options().write(true).open(&first).unwrap();
+    file.set_modified(long_ago).unwrap();
+    roll.flush(millis(10_000)).unwrap();
+    assert!(first.exists(), "by the wall clock alone it is old");
+    roll.flush(millis(3_700_000)).unwrap();
+    assert!(!first.exists(), "now it is");
+    roll.finish(millis(3_700_001)).unwrap();
+}
