@@ -83,13 +83,14 @@ pub(super) fn push(
 ) -> bool {
     let pushed = LANE.try_with(|lane| {
         let mut lane = lane.borrow_mut();
-        if lane.shared.as_ref().is_none_or(|of| !Arc::ptr_eq(of, shared)) {
+        let is_other = |of: &Arc<Shared>| !Arc::ptr_eq(of, shared);
+        if lane.shared.as_ref().is_some_and(is_other) {
             lane.push();
-            lane.shared = Some(Arc::clone(shared));
         }
         if !shared.has_room(lane.batch.cost.saturating_add(cost), limit) {
             return false;
         }
+        lane.shared.get_or_insert_with(|| Arc::clone(shared));
         add(&mut lane.batch);
         lane.batch.cost += cost;
         if !lane.is_open || lane.batch.items.len() >= MAX_ITEMS || lane.batch.cost >= MAX_COST {

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 
 use crate::trace::format::{FormatVersion, MAX_PAYLOAD, VERSION, opcode};
 use crate::trace::payloads::{
-    WireEnd, WireGap, WireHeader, WireInterim, WireLink, WireOmission, WireRequest, WireResponse,
+    WireEnd, WireHeader, WireInterim, WireLink, WireMissing, WireRequest, WireResponse,
     WireTrailers, one_of,
 };
 use crate::trace::record::{Counters, Event, Header, Outcome, Side};
@@ -26,8 +26,8 @@ pub(crate) fn encode_event(event: &Event) -> Option<(u8, Vec<u8>)> {
         Event::Response(head) => (opcode::RESPONSE, encode(&WireResponse::from(&**head))),
         Event::Trailers(trailers) => (opcode::TRAILERS, encode(&WireTrailers::from(&**trailers))),
         Event::End(end) => (opcode::END, encode(&WireEnd::from(&**end))),
-        Event::Gap(gap) => (opcode::GAP, encode(&WireGap::from(gap))),
-        Event::Omission(omission) => (opcode::OMISSION, encode(&WireOmission::from(omission))),
+        Event::Gap(gap) => (opcode::GAP, encode(&WireMissing::from(gap))),
+        Event::Omission(omission) => (opcode::OMISSION, encode(&WireMissing::from(omission))),
         Event::Prompt(prompt) => (opcode::PROMPT, encode(&**prompt)),
         Event::Frame(_) => return None,
     })
@@ -48,9 +48,9 @@ pub(crate) fn decode_event(opcode: u8, payload: &[u8]) -> Result<Option<Event>, 
             Event::Trailers(Box::new(decode::<WireTrailers>(payload)?.into_trailers()?))
         }
         opcode::END => Event::End(Box::new(decode::<WireEnd>(payload)?.into_end()?)),
-        opcode::GAP => return Ok(decode::<WireGap>(payload)?.into_gap().map(Event::Gap)),
+        opcode::GAP => return Ok(decode::<WireMissing>(payload)?.into_gap().map(Event::Gap)),
         opcode::OMISSION => {
-            let omission = decode::<WireOmission>(payload)?.into_omission();
+            let omission = decode::<WireMissing>(payload)?.into_omission();
             return Ok(omission.map(Event::Omission));
         }
         opcode::PROMPT => Event::Prompt(Box::new(decode(payload)?)),

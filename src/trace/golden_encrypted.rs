@@ -4,7 +4,8 @@ use std::fs;
 
 use crate::trace::envelope::ENVELOPE_FRONT_LEN;
 use crate::trace::format::{BLOCK_HEADER_LEN, MAGIC_LEN, MARKER};
-use crate::trace::golden::{expected, folder, header, make_missing, whole};
+use crate::trace::golden::check;
+use crate::trace::golden_making::{expected, folder, header, make_missing, whole};
 use crate::trace::{
     Assembler, Identity, ReadOptions, Recipient, Recipients, Trace, TraceError, parse_keys, verify,
 };
@@ -76,21 +77,9 @@ fn golden_encrypted_files_say_what_is_missing_to_read_them() {
     );
 }
 
-/// Checks that a damaged file reads in part, says `says`, and holds at least `whole` undamaged exchanges.
-#[track_caller]
-fn check(name: &str, says: &str, whole: usize) {
-    let trace = Trace::open_with(&folder().join("damaged").join(name), &options()).unwrap();
-    let found = verify(&trace).unwrap();
-    let said: Vec<&str> = found.findings.iter().map(|finding| finding.text.as_str()).collect();
-    assert!(said.iter().any(|text| text.contains(says)), "{name}: {said:#?}");
-    let expected = expected();
-    let read = Assembler::all(trace.scan().unwrap().map(Result::unwrap));
-    let intact = read.iter().filter(|exchange| expected.contains(exchange)).count();
-    assert!(intact >= whole, "{name}: {intact} exchanges are intact");
-}
-
 #[test]
 fn golden_damaged_encrypted_files_read_in_part_and_say_what_is_missing() {
+    let check = |name, says, whole| check(name, &options(), says, whole);
     check("encrypted-cut.trace", "the file ends in a block", 2);
     check("encrypted-bit-flip.trace", "checksum does not match", 3);
     check("encrypted-envelope.trace", "an envelope is damaged", 6);

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 /// The policy that decided what is in a trace, in short. Which names were redacted stands beside it in the header.
@@ -20,6 +23,9 @@ pub struct PolicyMark {
     /// How many expressions were looked for, whose matches were replaced.
     pub patterns: u32,
 }
+
+/// A mark in a header, as an option; one that is written in another way, by a version to come, is none.
+pub(super) struct WirePolicy(pub(super) Option<PolicyMark>);
 
 /// What is kept of bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,3 +122,22 @@ impl std::str::FromStr for BodyMode {
         found.ok_or_else(|| format!("`{name}` is no mode for bodies; there are {names}"))
     }
 }
+
+// === impl WirePolicy ===
+
+impl Encode for WirePolicy {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for WirePolicy {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self(match u8::decode(decoder)? {
+            1 => Some(PolicyMark::decode(decoder)?),
+            _ => None,
+        }))
+    }
+}
+
+bincode::impl_borrow_decode!(WirePolicy);

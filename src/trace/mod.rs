@@ -30,6 +30,9 @@ mod format;
 mod golden;
 #[cfg(test)]
 mod golden_encrypted;
+#[cfg(test)]
+mod golden_making;
+mod header;
 mod ids;
 mod index;
 mod library;
@@ -37,6 +40,7 @@ mod lineup;
 mod mark;
 mod mend;
 mod merge;
+mod missing;
 mod open;
 mod paths;
 mod payloads;
@@ -81,7 +85,8 @@ pub use merge::{MergeError, Merged, merge};
 pub use reader::{Entry, FileHealth, Health, Trace};
 pub use recover::{RecoverError, Recovered, RecoveredFile, Recovery, recover, recover_with};
 pub use resolve::Missing;
-pub use roll::{GIVE_UP_AFTER, Keep, Roll, RollOptions, Rolled};
+pub use retention::Keep;
+pub use roll::{GIVE_UP_AFTER, Roll, RollOptions, Rolled};
 pub use scan::Scan;
 pub use site::Site;
 pub use unwritten::{Frames, Legacy, Lost};

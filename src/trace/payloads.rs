@@ -1,17 +1,15 @@
 //! The layouts of the payloads that `codec.rs` encodes: fields in the order of the file.
 
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
+use crate::trace::mark::WirePolicy;
 use crate::trace::record::{
     DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Omission,
-    OmitReason, Passed, PolicyMark, RequestHead, ResponseHead, Trailers, Version,
+    OmitReason, Passed, RequestHead, ResponseHead, Trailers, Version,
 };
 use crate::trace::wire::Malformed;
 
@@ -32,9 +30,6 @@ pub(super) struct WireHeader {
     sampled_ppm: u32,
     policy: WirePolicy,
 }
-
-/// As an option; one that is written in another way, by a version to come, is none.
-struct WirePolicy(Option<PolicyMark>);
 
 #[derive(Encode, Decode)]
 pub(super) struct WireRequest {
@@ -103,18 +98,9 @@ pub(super) struct WireFault {
     text: String,
 }
 
+/// A gap, or an omission: they differ in what their reasons are.
 #[derive(Encode, Decode)]
-pub(super) struct WireGap {
-    from: u64,
-    until: u64,
-    reason: u8,
-    exchanges: u64,
-    frames: u64,
-    bytes: u64,
-}
-
-#[derive(Encode, Decode)]
-pub(super) struct WireOmission {
+pub(super) struct WireMissing {
     from: u64,
     until: u64,
     reason: u8,
@@ -214,25 +200,6 @@ impl WireHeader {
         (self.minor, header)
     }
 }
-
-// === impl WirePolicy ===
-
-impl Encode for WirePolicy {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.0.encode(encoder)
-    }
-}
-
-impl<Context> Decode<Context> for WirePolicy {
-    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Self(match u8::decode(decoder)? {
-            1 => Some(PolicyMark::decode(decoder)?),
-            _ => None,
-        }))
-    }
-}
-
-bincode::impl_borrow_decode!(WirePolicy);
 
 // === impl WireRequest ===
 
@@ -415,60 +382,36 @@ impl WireEnd {
     }
 }
 
-// === impl WireGap ===
+// === impl WireMissing ===
 
-impl From<&Gap> for WireGap {
+impl From<&Gap> for WireMissing {
     fn from(gap: &Gap) -> Self {
-        Self {
-            from: gap.from.0,
-            until: gap.until.0,
-            reason: code_of(&gap.reason, &DROP_REASONS),
-            exchanges: gap.exchanges,
-            frames: gap.frames,
-            bytes: gap.bytes,
-        }
+        let Gap { from, until, reason, exchanges, frames, bytes } = *gap;
+        let reason = code_of(&reason, &DROP_REASONS);
+        Self { from: from.0, until: until.0, reason, exchanges, frames, bytes }
     }
 }
 
-impl WireGap {
+impl From<&Omission> for WireMissing {
+    fn from(omission: &Omission) -> Self {
+        let Omission { from, until, reason, exchanges, frames, bytes } = *omission;
+        let reason = code_of(&reason, &OMIT_REASONS);
+        Self { from: from.0, until: until.0, reason, exchanges, frames, bytes }
+    }
+}
+
+impl WireMissing {
     /// Returns the gap; none when a newer minor version has given a reason that this one does not know.
     pub(super) fn into_gap(self) -> Option<Gap> {
-        Some(Gap {
-            from: Nanos(self.from),
-            until: Nanos(self.until),
-            reason: one_of(self.reason, &DROP_REASONS).ok()?,
-            exchanges: self.exchanges,
-            frames: self.frames,
-            bytes: self.bytes,
-        })
+        let Self { from, until, reason, exchanges, frames, bytes } = self;
+        let reason = one_of(reason, &DROP_REASONS).ok()?;
+        Some(Gap { from: Nanos(from), until: Nanos(until), reason, exchanges, frames, bytes })
     }
-}
 
-// === impl WireOmission ===
-
-impl From<&Omission> for WireOmission {
-    fn from(omission: &Omission) -> Self {
-        Self {
-            from: omission.from.0,
-            until: omission.until.0,
-            reason: code_of(&omission.reason, &OMIT_REASONS),
-            exchanges: omission.exchanges,
-            frames: omission.frames,
-            bytes: omission.bytes,
-        }
-    }
-}
-
-impl WireOmission {
-    /// Returns the omission; none when a newer minor version has given a reason that this one does not know.
+    /// As [`Self::into_gap`], of an omission.
     pub(super) fn into_omission(self) -> Option<Omission> {
-        Some(Omission {
-            from: Nanos(self.from),
-            until: Nanos(self.until),
-            reason: one_of(self.reason, &OMIT_REASONS).ok()?,
-            exchanges: self.exchanges,
-            frames: self.frames,
-            bytes: self.bytes,
-        })
+        let Self { from, until, reason, exchanges, frames, bytes } = self;
+        let reason = one_of(reason, &OMIT_REASONS).ok()?;
+        Some(Omission { from: Nanos(from), until: Nanos(until), reason, exchanges, frames, bytes })
     }
 }

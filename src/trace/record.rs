@@ -10,9 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Anchor, Nanos};
+use crate::clock::Nanos;
 pub use crate::trace::counters::Counters;
+pub use crate::trace::header::Header;
 pub use crate::trace::mark::{BodyMode, PolicyMark};
+pub use crate::trace::missing::{DropReason, Gap, Omission, OmitReason};
 
 /// One thing that happened, in the order in which the recorder heard of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -283,54 +285,6 @@ pub enum FaultKind {
     Tls,
 }
 
-/// Something that could not be recorded, how much, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// When the loss began.
-    pub from: Nanos,
-    /// When it had ended; never before `from`.
-    pub until: Nanos,
-    /// Why.
-    pub reason: DropReason,
-    /// Whole exchanges that the trace does not know.
-    pub exchanges: u64,
-    /// Frames of known exchanges that the trace does not hold (each also in its `End`).
-    pub frames: u64,
-    /// Bytes in all of these.
-    pub bytes: u64,
-}
-
-/// Why something could not be recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DropReason {
-    /// The queue before the writer was full: the writer could not keep up.
-    QueueFull,
-    /// The writer had ended (an error it could not mend, or a panic).
-    RecorderStopped,
-    /// Writing failed (disk full, I/O error).
-    WriteFailed,
-    /// It was recorded, but the files were damaged or cut off, or one of them is not there any more.
-    Damaged,
-}
-
-/// Exchanges that were left out on purpose: how many, what they amounted to, and why. No loss: the rest can be weighted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Omission {
-    /// When the first of them was admitted, or earlier.
-    pub from: Nanos,
-    /// When the last of them was, or later; never before `from`.
-    pub until: Nanos,
-    /// Why.
-    pub reason: OmitReason,
-    /// Whole exchanges that the trace does not hold.
-    pub exchanges: u64,
-    /// Body frames of these.
-    pub frames: u64,
-    /// Body bytes in these.
-    pub bytes: u64,
-}
-
 /// A prompt without its text, and how many tokens the server said that it and the answer had.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Prompt {
@@ -348,43 +302,6 @@ pub struct Prompt {
     pub input_tokens: Option<u64>,
     /// Tokens of the answer.
     pub output_tokens: Option<u64>,
-}
-
-/// Why something was left out on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OmitReason {
-    /// By lot, with the share that the header says: see [`Header::sampled_ppm`].
-    Sampled,
-    /// By a condition of the recording.
-    Filtered,
-    /// By a cut of the trace.
-    Cut,
-}
-
-/// What stands at the start of every segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Random, the same in all segments of a trace.
-    pub trace: [u8; 16],
-    /// Number of the segment, from 0.
-    pub segment: u32,
-    /// The wall clock at the trace's time zero.
-    pub anchor: Anchor,
-    /// The unit of frame stamps, in nanoseconds.
-    pub tick_ns: u32,
-    /// Program and version that wrote it.
-    pub tool: String,
-    /// The address that was listened on.
-    pub listen: String,
-    /// Base URLs of the upstreams, without credentials.
-    pub upstreams: Vec<String>,
-    /// Names of the header fields and query parameters whose values were replaced.
-    pub redacted: Vec<String>,
-    /// The share of exchanges that sampling kept, in parts per million: each one kept stands for 1,000,000 / this many.
-    pub sampled_ppm: u32,
-    /// The policy that decided what is in it, if there was one beside the names above.
-    pub policy: Option<PolicyMark>,
 }
 
 // === impl Event ===
@@ -467,35 +384,6 @@ impl From<http::Version> for Version {
             http::Version::HTTP_09 | http::Version::HTTP_10 => Self::Http10,
             http::Version::HTTP_11 => Self::Http11,
             _ => Self::Http2,
-        }
-    }
-}
-
-// === impl DropReason ===
-
-impl DropReason {
-    /// Returns the reason in words.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "the queue before the writer was full",
-            Self::RecorderStopped => "the writer had stopped",
-            Self::WriteFailed => "writing failed",
-            Self::Damaged => "the files were damaged, cut off or removed",
-        }
-    }
-}
-
-// === impl OmitReason ===
-
-impl OmitReason {
-    /// Returns the reason in words.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sampled => "left out by sampling",
-            Self::Filtered => "left out by the recording's filters",
-            Self::Cut => "left out by a cut",
         }
     }
 }

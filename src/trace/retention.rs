@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::{Nanos, file_age};
-use crate::trace::roll::Keep;
+
+/// Which closed segments are kept; all without a limit. The oldest go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Bytes of segments, the open one included.
+    pub bytes: Option<u64>,
+    /// Time since they were closed.
+    pub age: Option<Duration>,
+}
 
 /// The closed segments, oldest first.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::trace::index::Totals;
 use crate::trace::record::{Counters, DropReason, Event, FrameRef, Gap, Header};
-use crate::trace::retention::{Closed, Retention, free_bytes};
+use crate::trace::retention::{Closed, Keep, Retention, free_bytes};
 use crate::trace::site::{Site, make_folder};
 use crate::trace::unwritten::{Frames, Legacy, Lost};
 use crate::trace::writer::{Pressure, Summary, WriteError, Writer, WriterOptions, open_path};
@@ -34,6 +34,7 @@ pub struct Roll {
     stalled: Option<Nanos>,
     /// When the disk was last looked at.
     looked: Nanos,
+    /// While none is open: the counters at the end of the one before.
     counters: Counters,
     /// What the next segment begins with.
     legacy: Legacy,
@@ -59,15 +60,6 @@ pub struct RollOptions {
     pub keep: Keep,
     /// Bytes that must stay free on the file system: with fewer nothing is written.
     pub min_free: u64,
-}
-
-/// Which closed segments are kept; all without a limit. The oldest go first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// Bytes of segments, the open one included.
-    pub bytes: Option<u64>,
-    /// Time since they were closed.
-    pub age: Option<Duration>,
 }
 
 /// What was written.
@@ -153,7 +145,6 @@ impl Roll {
         };
         self.is_used = true;
         let appended = writer.append(event);
-        self.counters = writer.counters();
         self.unless_fatal(appended)
     }
 
@@ -256,7 +247,7 @@ impl Roll {
     /// Returns the counters as they would be written now.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.writer.as_ref().map_or(self.counters, Writer::counters)
     }
 
     /// Returns the bytes on disk, of all segments so far.
@@ -293,6 +284,7 @@ impl Roll {
             self.resume(now)?;
         }
         if let Some(writer) = self.writer.take() {
+            self.counters = writer.counters();
             let written = writer.finish()?;
             self.close(&written);
         }
@@ -325,6 +317,7 @@ impl Roll {
             // Everything is in the file then, and an error below costs nothing but the index.
             writer.flush(Nanos(u64::MAX))?;
             if let Some(writer) = self.writer.take() {
+                self.counters = writer.counters();
                 let (path, bytes) = (open_path(writer.path()), writer.written_bytes());
                 match writer.finish() {
                     Ok(written) => self.close(&written),
@@ -395,7 +388,6 @@ impl Roll {
                 bytes: frames.bytes,
             }))?;
         }
-        self.counters = writer.counters();
         self.writer = Some(writer);
         Ok(())
     }

@@ -168,12 +168,13 @@ fn a_write_that_fails_names_its_file() {
     assert_eq!(all::<FrameRow>(&reader), [frame(0)]);
 }
 
-/// The process that [`a_killed_run_can_be_read`] kills.
-#[test]
-#[ignore = "the process that the test below starts and kills"]
-fn victim() {
-    let Ok(dir) = std::env::var("REENACT_TEST_VICTIM_DIR") else { return };
-    let mut writer = RunWriter::create(Path::new(&dir), &manifest()).unwrap();
+/// Tells the test that it is the process to be killed, and where to write.
+const VICTIM_DIR: &str = "REENACT_TEST_VICTIM_DIR";
+
+/// Writes a run for ever: what the process does that [`a_killed_run_can_be_read`] kills.
+#[expect(clippy::print_stdout, reason = "the test reads it")]
+fn write_for_ever(dir: &Path) {
+    let mut writer = RunWriter::create(dir, &manifest()).unwrap();
     for second in 0.. {
         let at_ns = i64::from(second) * 1_000_000_000;
         let row =
@@ -192,10 +193,14 @@ fn victim() {
 
 #[test]
 fn a_killed_run_can_be_read() {
+    // The process that is killed is this test, started once more.
+    if let Some(dir) = std::env::var_os(VICTIM_DIR) {
+        write_for_ever(Path::new(&dir));
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "results_run::victim"])
-        .env("REENACT_TEST_VICTIM_DIR", dir.path())
+        .args(["--exact", "--nocapture", "results_run::a_killed_run_can_be_read"])
+        .env(VICTIM_DIR, dir.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
