@@ -9,8 +9,6 @@ mod identity;
 mod privacy;
 mod record;
 mod replay;
-mod replay_args;
-mod replay_output;
 mod report;
 mod sample;
 mod signals;

@@ -26,7 +26,7 @@ use crate::replay::survey::LeftOut;
 use crate::results::manifest::{Manifest, Verdict};
 use crate::trace::Health;
 
-use super::Outcome;
+use crate::cli::Outcome;
 
 /// Shows how far a run is: a bar on a terminal, elsewhere a line now and then.
 pub(super) struct Show {

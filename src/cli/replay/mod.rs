@@ -27,11 +27,14 @@ use crate::telemetry;
 use crate::trace::record::{BodyMode, ExchangeId, PolicyMark};
 use crate::trace::{ReadOptions, Trace};
 
-pub(super) use super::replay_args::ReplayArgs;
-use super::replay_args::{LEAD, LEAD_LEAST};
-use super::replay_output as output;
 use super::signals::Signals;
 use super::{Outcome, UsageError};
+use args::{LEAD, LEAD_LEAST};
+
+mod args;
+mod output;
+
+pub(super) use args::ReplayArgs;
 
 /// Finds recorded outputs in the trace.
 struct Recorded {

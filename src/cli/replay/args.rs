@@ -17,16 +17,16 @@ use crate::replay::route::{RouteOptions, Speak};
 use crate::replay::splice;
 use crate::results::filter::Filter;
 
-use super::UsageError;
-use super::identity::IdentityArgs;
-use super::telemetry::TelemetryArgs;
+use crate::cli::UsageError;
+use crate::cli::identity::IdentityArgs;
+use crate::cli::telemetry::TelemetryArgs;
 
 /// Reissue a trace and write a run
 ///
 /// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
 /// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID.
 #[derive(Clone, Debug, Args)]
-pub(super) struct ReplayArgs {
+pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
     pub(super) trace: PathBuf,
     /// Base URL to send to; repeatable, the targets take turns in the order named
@@ -282,7 +282,7 @@ fn time(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds)
             .map_err(|error| format!("{error}; write it like 500ms, 30s or 5m")),
-        Err(_) => super::duration(text),
+        Err(_) => crate::cli::duration(text),
     }
 }
 
