@@ -1,0 +1,237 @@
+//! One run of a plan, as often as a command asks for it: everything from the plan to a finished run folder.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::{Clock, Nanos};
+use crate::dialect::first_difference;
+use crate::replay::feeder::{Aborts, Fetch};
+use crate::replay::known::Known;
+use crate::replay::ledger::{self, Desk, Ledger};
+use crate::replay::plan::{Plan, Totals};
+use crate::replay::progress::Progress;
+use crate::replay::rewrite::Rewrite;
+use crate::replay::route::RouteOptions;
+use crate::replay::row::Compare;
+use crate::replay::run::{self, Ran, Setup, Stop};
+use crate::replay::summary::Summary;
+use crate::replay::verdict::{Evidence, doubts};
+use crate::results::RunWriter;
+use crate::results::manifest::{Manifest, Target, TraceIdentity, Verdict};
+use crate::results::recorded::output_text;
+use crate::telemetry;
+use crate::trace::record::ExchangeId;
+use crate::trace::{ReadOptions, Trace};
+
+use super::super::signals::Signals;
+use super::args::{LEAD, LEAD_LEAST, ReplayArgs};
+use super::output;
+
+/// What all runs of one command have in common.
+pub(super) struct Stage<'a> {
+    args: &'a ReplayArgs,
+    read: ReadOptions,
+    identity: TraceIdentity,
+    known: Arc<[Known]>,
+    rewrite: Rewrite,
+}
+
+/// A run that has ended, its folder closed.
+pub(super) struct Ended {
+    pub(super) manifest: Manifest,
+    pub(super) summary: Summary,
+    pub(super) ran: Ran,
+}
+
+/// Finds recorded outputs in the trace.
+struct Recorded {
+    trace: Trace,
+}
+
+// === impl Stage ===
+
+impl<'a> Stage<'a> {
+    /// Makes a stage for runs of `trace`, of which `known` can be sent.
+    pub(super) fn new(
+        args: &'a ReplayArgs,
+        trace: &Trace,
+        known: Arc<[Known]>,
+        rewrite: Rewrite,
+    ) -> anyhow::Result<Self> {
+        let read = args.identity.read_options()?;
+        Ok(Self { args, read, identity: identity(&args.trace, trace)?, known, rewrite })
+    }
+
+    /// Runs `plan` into the new folder `out`.
+    pub(super) fn run(&self, plan: &Plan, out: &Path) -> anyhow::Result<Ended> {
+        let args = self.args;
+        let totals = plan.totals();
+        let route = args.route(totals.peak_per_instant)?;
+        run::preflight(&args.target, &route, &self.known)?;
+        let targets = self.describe_targets(&route)?;
+        let (sent, compared) = (self.open()?, self.open()?);
+        let signals = Signals::listen()?;
+
+        let clock = Clock::start();
+        let mut manifest = self.manifest(clock, targets);
+        let writer = RunWriter::create(out, &manifest)?;
+        let progress = Arc::new(Progress::default());
+        let (ledger, bookkeeper) = ledger::start(Desk {
+            run: manifest.run.clone(),
+            clock,
+            writer,
+            known: Arc::clone(&self.known),
+            compare: Recorded { trace: compared },
+            progress: Arc::clone(&progress),
+        })?;
+        let samples = ledger.clone();
+        let sampling = telemetry::start(&args.telemetry.options(), clock, move |sample| {
+            samples.sample(sample)
+        });
+        manifest.gpus.clone_from(&sampling.gpus);
+        manifest.telemetry.clone_from(&sampling.notes);
+        // Samplers may have taken their time to start.
+        let plan = plan.clone().with_lead(lead_after(clock.now()));
+        let setup = self.setup(fetch(sent), plan, route);
+        let stop = run::stop(&setup);
+        let ran = watched(setup, clock, &ledger, &stop, &progress, totals, signals);
+        manifest.telemetry_doubts = sampling.stop();
+        let books = bookkeeper.finish()?;
+        let ran = ran?;
+        manifest.interrupted = stop.is_pulled();
+        fill(&mut manifest, &ran, &books.summary, &totals);
+        books.writer.finish(manifest.clone())?;
+        Ok(Ended { manifest, summary: books.summary, ran })
+    }
+
+    fn open(&self) -> anyhow::Result<Trace> {
+        Ok(Trace::open_with(&self.args.trace, &self.read)?)
+    }
+
+    fn setup(&self, fetch: Fetch, plan: Plan, route: RouteOptions) -> Setup {
+        let args = self.args;
+        Setup {
+            fetch,
+            known: Arc::clone(&self.known),
+            plan,
+            rewrite: self.rewrite.clone(),
+            targets: args.target.clone(),
+            route,
+            limits: args.limits(),
+            aborts: if args.what.no_abort { Aborts::Ignore } else { Aborts::Reenact },
+            spin: Duration::from_micros(args.when.spin_us),
+            ahead_bytes: args.how.ahead.max(1) << 20,
+        }
+    }
+
+    /// Returns what is known of the targets before anything is sent.
+    fn describe_targets(&self, route: &RouteOptions) -> anyhow::Result<Vec<Target>> {
+        if self.args.how.probe {
+            return Ok(run::probe(&self.args.target, route, &self.rewrite)?);
+        }
+        Ok(self.args.targets().into_iter().map(|url| Target { url, ..Target::default() }).collect())
+    }
+
+    fn manifest(&self, clock: Clock, targets: Vec<Target>) -> Manifest {
+        let mut manifest = Manifest::begin(clock.anchor());
+        (manifest.host, manifest.clock_source) = telemetry::machine(Path::new("/"));
+        manifest.trace = self.identity.clone();
+        manifest.seed = self.args.when.seed;
+        manifest.targets = targets;
+        manifest.options = self.args.options();
+        manifest
+    }
+}
+
+// === impl Recorded ===
+
+impl Compare for Recorded {
+    fn differs_at(&mut self, exchange: ExchangeId, text: &str) -> Option<u64> {
+        // What can't be read was said when the trace was surveyed.
+        let recorded = self.trace.exchange(exchange).ok().flatten()?;
+        first_difference(&output_text(&recorded), text)
+    }
+}
+
+/// Runs it, shows how far it is, and stops it at a signal.
+fn watched(
+    setup: Setup,
+    clock: Clock,
+    ledger: &Ledger,
+    stop: &Stop,
+    progress: &Arc<Progress>,
+    totals: Totals,
+    signals: Signals,
+) -> anyhow::Result<Ran> {
+    let on_signal = stop.clone();
+    let watching = signals.watch(move || {
+        output::say("Stopping: what is in flight is given up. Once more to leave at once.");
+        on_signal.pull();
+    })?;
+    let showing = output::Show::start(totals, Arc::clone(progress), clock);
+    let ran = run::run(setup, clock, ledger, stop, progress);
+    showing.finish();
+    drop(watching);
+    Ok(ran?)
+}
+
+/// Returns when the first release is due when it is `now`: at a multiple of [`LEAD`], so that it is the same in every run
+/// that did not take unusually long to begin.
+fn lead_after(now: Nanos) -> Duration {
+    let earliest = Duration::from_nanos(now.0) + LEAD_LEAST;
+    let leads = earliest.as_nanos().div_ceil(LEAD.as_nanos());
+    LEAD * u32::try_from(leads).unwrap_or(1)
+}
+
+/// Fills in what is known when the run is over, and gives the verdict.
+fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) {
+    manifest.duration_s = ran.end.as_secs_f64();
+    manifest.sent_digest = ran.paced.digest.hex();
+    manifest.counts = summary.counts;
+    manifest.counts.planned = totals.releases;
+    manifest.lateness = summary.lateness();
+    for target in &mut manifest.targets {
+        target.server = summary.targets.get(&target.url).and_then(|tally| tally.server.clone());
+    }
+    let evidence = Evidence {
+        planned: totals.releases,
+        released: ran.paced.released,
+        unsendable: ran.fed.unsendable,
+        interrupted: manifest.interrupted,
+        answered: summary.answered,
+        lateness_p99: summary.lateness.quantile(0.99).map(Duration::from_nanos),
+        median_gap: totals.median_gap,
+        starved: ran.paced.starved,
+        starved_most: ran.paced.starved_most,
+        cpu_wait: ran.cpu_wait,
+        clock_step: ran.clock_step,
+    };
+    manifest.reasons = doubts(&evidence).iter().map(ToString::to_string).collect();
+    manifest.verdict = if manifest.reasons.is_empty() { Verdict::Valid } else { Verdict::Invalid };
+}
+
+fn identity(path: &Path, trace: &Trace) -> anyhow::Result<TraceIdentity> {
+    let id = trace.header().trace.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(TraceIdentity {
+        path: path.display().to_string(),
+        id,
+        digest: trace.digest()?,
+        exchanges: trace.entries().len() as u64,
+        complete: trace.health().complete,
+    })
+}
+
+/// Reads requests from the trace.
+pub(super) fn fetch(mut trace: Trace) -> Fetch {
+    Box::new(move |id| match trace.request(id) {
+        Ok(Some(exchange)) => {
+            let body: Bytes = exchange.request_body();
+            Ok((exchange.request, body))
+        }
+        Ok(None) => Err(format!("exchange {} can't be read back from the trace", id.0)),
+        Err(error) => Err(format!("exchange {} can't be read: {error}", id.0)),
+    })
+}
