@@ -235,10 +235,9 @@ impl<'a, L: Log> Desk<'a, L> {
         }
         let taken = self.drain()?;
         self.unflushed |= taken > 0;
-        if let Some(gap) = self.shared.take_gap(self.reason) {
-            self.reason = DropReason::QueueFull;
+        if let Some(gap) = take_gap(self.shared, &mut self.reason) {
             self.unflushed = true;
-            self.log.append(Event::Gap(gap))?;
+            self.log.append(gap)?;
         }
         if now.since(self.pace.since) >= FLUSH_EVERY {
             let busy = self.pace.busy(now);
@@ -283,9 +282,13 @@ impl<'a, L: Log> Desk<'a, L> {
                     self.shared.lose(0, 0, Weight::of(&entry).bytes);
                     continue;
                 }
+                // An end that states a loss is not in the log without the gap that tells of it.
+                let gap = states_loss(&entry).then(|| take_gap(self.shared, &mut self.reason));
+                let told = gap.flatten().map_or(Ok(()), |gap| self.log.append(gap).map(|_| ()));
                 self.at_hand = Weight::of(&entry);
                 append(self.shared, &mut self.log, entry)?;
                 self.at_hand = Weight::default();
+                told?;
             }
             self.shared.queued.fetch_sub(cost, Ordering::AcqRel);
             if let Some(batch) = self.current.take() {
@@ -334,6 +337,17 @@ fn is_headless(headless: &mut BTreeSet<ExchangeId>, entry: &Entry<'_>) -> bool {
         Entry::Event(Event::End(end)) => headless.remove(&end.exchange),
         Entry::Event(event) => event.exchange().is_some_and(|id| headless.contains(&id)),
     }
+}
+
+/// Takes what was left out since the last call as a gap, for `reason`, which holds once.
+fn take_gap(shared: &Shared, reason: &mut DropReason) -> Option<Event> {
+    let gap = shared.take_gap(*reason)?;
+    *reason = DropReason::QueueFull;
+    Some(Event::Gap(gap))
+}
+
+fn states_loss(entry: &Entry<'_>) -> bool {
+    matches!(entry, Entry::Event(Event::End(end)) if end.request.lost_frames > 0 || end.response.lost_frames > 0)
 }
 
 fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), L::Error> {
@@ -388,7 +402,9 @@ mod tests {
 
     use super::*;
     use crate::proxy::status::{Admission, RecorderState};
-    use crate::trace::record::{Counters, Frame, Gap, RequestHead, Side, Version};
+    use crate::trace::record::{
+        Counters, End, Frame, Gap, Outcome, Passed, RequestHead, Side, Version,
+    };
 
     /// A log that works, refuses or panics as it is told. Clones are the same log.
     #[derive(Clone, Default)]
@@ -541,6 +557,38 @@ mod tests {
         assert_eq!(gaps.len(), 1);
         let Gap { reason, exchanges, frames, .. } = gaps[0];
         assert_eq!((reason, exchanges, frames), (DropReason::WriteFailed, 1, 3));
+    }
+
+    /// Else a recorder that is killed between the two would leave a loss that nothing explains.
+    #[test]
+    fn an_end_that_states_a_loss_comes_after_the_gap_that_tells_of_it() {
+        let (log, recorder, feed) = start(10 << 10);
+        log.refuse(true);
+        let (exchange, _) = admit(&feed);
+        wait_for(&feed, RecorderState::Degraded);
+        let bytes = 20_000;
+        assert!(!push(&feed, exchange, Side::Response, &vec![0; bytes]));
+        let response = Passed {
+            bytes: bytes as u64,
+            frames: 1,
+            lost_bytes: bytes as u64,
+            lost_frames: 1,
+            ended: true,
+        };
+        let (at, outcome) = (Nanos(3), Outcome::Complete);
+        let request = Passed::default();
+        feed.note(Event::End(Box::new(End {
+            exchange,
+            at,
+            outcome,
+            fault: None,
+            request,
+            response,
+        })));
+        log.refuse(false);
+        let events = recorder.finish().unwrap();
+        let [.., Event::Gap(gap), Event::End(_)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((gap.reason, gap.frames, gap.bytes), (DropReason::WriteFailed, 1, 20_000));
     }
 
     #[test]

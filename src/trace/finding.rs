@@ -90,7 +90,7 @@ pub enum FindingKind {
     Stamps,
     /// What passed is not what is held plus what was lost.
     Totals,
-    /// The conservation law, or a counter, does not hold.
+    /// The conservation law, or a counter, does not hold: of exchanges, or of frames that were lost.
     Counters,
     /// The index does not say what the events say.
     Index,

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::Nanos;
 use crate::trace::cause::Amount;
+use crate::trace::coverage::Coverage;
 use crate::trace::envelope::Recipients;
 use crate::trace::ids::Ids;
 use crate::trace::record::{DropReason, End, Event, ExchangeId, Frame, Gap, Header, Passed, Side};
+use crate::trace::unwritten::Frames;
 use crate::trace::writer::{FLUSH_EVERY, Summary, WriteError, Writer, WriterOptions};
 
 /// Mends events on their way from a trace to a new one.
@@ -23,6 +25,8 @@ pub(crate) struct Mender {
     pub(crate) incomplete: Ids,
     /// Frames and bytes of these; exchanges are not counted here.
     pub(crate) lost: Amount,
+    /// What the ends that were written say was lost, and what gaps tell of.
+    coverage: Coverage,
 }
 
 /// Bytes and frames of a side that the new trace holds.
@@ -54,7 +58,12 @@ pub(crate) struct Copier {
 impl Mender {
     /// Returns the event as it can be written; none when it belongs to an exchange whose request head is lost.
     pub(crate) fn mend(&mut self, mut event: Event) -> Option<Event> {
-        let Some(id) = event.exchange() else { return Some(event) };
+        let Some(id) = event.exchange() else {
+            if let Event::Gap(gap) = &event {
+                self.coverage.gap(gap);
+            }
+            return Some(event);
+        };
         if let Event::Request(_) = event {
             self.open.entry(id).or_default();
         }
@@ -71,6 +80,7 @@ impl Mender {
             Event::End(end) => {
                 let newly = state_losses(end, *held);
                 self.lost.add(newly);
+                self.coverage.end(end);
                 if newly.frames > 0 || newly.bytes > 0 {
                     self.incomplete.add(id);
                 }
@@ -81,9 +91,11 @@ impl Mender {
         Some(event)
     }
 
-    /// Returns the gap that states what is missing, `exchanges` of it whole, and was in the `hole`; none when nothing is.
+    /// Returns the gap that states what is missing, `exchanges` of it whole, and was in the `hole`; none when nothing is. It
+    /// also stands for gaps that are missing.
     pub(crate) fn gap(&self, exchanges: u64, (from, until): (Nanos, Nanos)) -> Option<Gap> {
-        let Amount { frames, bytes, .. } = self.lost;
+        let Frames { count, bytes } = self.coverage.untold();
+        let (frames, bytes) = (self.lost.frames.max(count), self.lost.bytes.max(bytes));
         let reason = DropReason::Damaged;
         (exchanges > 0 || frames > 0 || bytes > 0).then_some(Gap {
             from,

@@ -147,7 +147,7 @@ impl Merger<'_> {
             _ => Amount::default(),
         };
         input.known.add(passed);
-        let mut event = match event {
+        let event = match event {
             Event::Omission(Omission { from, until, reason: OmitReason::Cut, .. }) => {
                 let (first, last) = recording.span.unwrap_or((from, until));
                 recording.span = Some((first.min(from), last.max(until)));
@@ -165,8 +165,9 @@ impl Merger<'_> {
                 return Ok(());
             }
             number = Some(new);
-            let Some(mended) = input.mender.mend(event) else { return Ok(()) };
-            event = mended;
+        }
+        let Some(event) = input.mender.mend(event) else { return Ok(()) };
+        if number.is_some() {
             recording.written.exchanges += u64::from(matches!(event, Event::Request(_)));
             recording.written.add(passed);
         }

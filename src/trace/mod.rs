@@ -19,6 +19,7 @@ mod codec;
 mod columns;
 mod compress;
 mod counters;
+mod coverage;
 mod crash;
 mod cut;
 mod decoder;
@@ -33,6 +34,7 @@ mod golden_encrypted;
 #[cfg(test)]
 mod golden_making;
 mod header;
+mod hole;
 mod ids;
 mod index;
 mod library;

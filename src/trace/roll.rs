@@ -373,11 +373,9 @@ impl Roll {
         self.header.segment = segment;
         (self.begun, self.is_used) = (now, is_legacy);
         let Legacy { events, lost, .. } = std::mem::take(&mut self.legacy);
-        for event in events {
-            writer.append(event)?;
-        }
         let frames = lost.sum();
         self.lost_for_good.add(frames);
+        // Before the ends that state the loss: whatever comes next, they are not there without it.
         if frames.count > 0 {
             writer.append(Event::Gap(Gap {
                 from: self.stalled.unwrap_or(now),
@@ -387,6 +385,9 @@ impl Roll {
                 frames: frames.count,
                 bytes: frames.bytes,
             }))?;
+        }
+        for event in events {
+            writer.append(event)?;
         }
         self.writer = Some(writer);
         Ok(())

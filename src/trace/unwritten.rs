@@ -151,8 +151,8 @@ impl Lost {
 impl Frames {
     /// Adds others.
     pub fn add(&mut self, other: Self) {
-        self.count += other.count;
-        self.bytes += other.bytes;
+        self.count = self.count.saturating_add(other.count);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
     fn state(self, passed: &mut Passed) {

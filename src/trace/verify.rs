@@ -2,22 +2,25 @@
 //!
 //! One pass over all events checks: every byte of the files can be read and every body matches its digest; each exchange
 //! begins with a request head and has one end at most; stamps do not run backwards; what an end says has passed is what
-//! the frames hold plus what it says was lost; and the conservation law, with counters that are counted again. What does
-//! not hold is a [`Finding`]; a [`CauseSummary`] for each [`Cause`] says what that means and what can be done.
+//! the frames hold plus what it says was lost; gaps tell of all that ends say was lost; and the conservation law, with
+//! counters that are counted again. What does not hold is a [`Finding`]; a [`CauseSummary`] for each [`Cause`] says what that
+//! means and what can be done.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::clock::Nanos;
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::cause::{Amount, Cause};
+use crate::trace::coverage::Coverage;
 use crate::trace::error::TraceError;
 use crate::trace::finding::{CauseSummary, Finding, FindingKind, MAX_FINDINGS, Verification};
+use crate::trace::hole::{Hole, Moment, of_loss};
 use crate::trace::ids::Ids;
 use crate::trace::reader::{Entry, Trace};
 use crate::trace::record::{DropReason, End, Event, ExchangeId, Gap, Omission, RequestHead};
 use crate::trace::scan::Scan;
 use crate::trace::tally::Tally;
+use crate::trace::unwritten::Frames;
 
 /// A check under way.
 #[derive(Debug)]
@@ -28,10 +31,11 @@ struct Check<'a> {
     /// What the index says of exchanges whose end has not come yet.
     entries: BTreeMap<ExchangeId, Entry>,
     /// What can't be read, each with what came before and after it.
-    losses: Vec<Place>,
+    losses: Vec<Hole>,
     gaps: Vec<Gap>,
     /// Exchanges whose end says that something of them was lost.
     lossy: Vec<Lossy>,
+    coverage: Coverage,
     latest: Option<Moment>,
     causes: BTreeMap<Cause, CauseSummary>,
     /// Why something does not fit: damage if there is any, else it is a contradiction.
@@ -46,20 +50,8 @@ struct Lossy {
     until: Nanos,
 }
 
-/// When something was, and in which exchange.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    at: Nanos,
-    exchange: Option<ExchangeId>,
-}
-
-/// Bytes that can't be read, with what came before and after them.
-#[derive(Debug)]
-struct Place {
-    loss: Loss,
-    before: Option<Moment>,
-    after: Option<Moment>,
-}
+/// Where a gap may be that is not met.
+const ELSEWHERE: &str = "; what tells of the rest may have been in what can't be read";
 
 /// Checks a whole trace.
 ///
@@ -77,18 +69,6 @@ pub fn verify(trace: &Trace) -> Result<Verification, TraceError> {
     Ok(check.finish(&scan))
 }
 
-// === impl Moment ===
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.at)?;
-        match self.exchange {
-            Some(ExchangeId(id)) => write!(f, " (exchange {id})"),
-            None => Ok(()),
-        }
-    }
-}
-
 // === impl Check ===
 
 impl<'a> Check<'a> {
@@ -101,6 +81,7 @@ impl<'a> Check<'a> {
             losses: Vec::new(),
             gaps: Vec::new(),
             lossy: Vec::new(),
+            coverage: Coverage::default(),
             latest: None,
             causes: BTreeMap::new(),
             blame: match blame(&trace.health().losses) {
@@ -125,22 +106,24 @@ impl<'a> Check<'a> {
     /// Takes note of damage that was met before `next`.
     fn notice(&mut self, losses: &[Loss], next: Option<&Event>) {
         self.blame = blame(&losses[self.losses.len()..]).unwrap_or(self.blame);
-        let moment = |event: &Event| Moment { at: event.at(), exchange: event.exchange() };
         for loss in &losses[self.losses.len()..] {
-            let (before, after) = (self.latest, next.map(moment));
-            self.losses.push(Place { loss: loss.clone(), before, after });
+            let (before, after) = (self.latest, next.map(Moment::of));
+            self.losses.push(Hole { loss: loss.clone(), before, after });
         }
         if let Some(event) = next
             && self.latest.is_none_or(|latest| latest.at <= event.at())
         {
-            self.latest = Some(moment(event));
+            self.latest = Some(Moment::of(event));
         }
     }
 
     fn event(&mut self, event: &Event) {
         self.found.counted.count(event);
         match event {
-            Event::Gap(gap) => self.gaps.push(*gap),
+            Event::Gap(gap) => {
+                self.coverage.gap(gap);
+                self.gaps.push(*gap);
+            }
             Event::Omission(omission) => self.omission(omission),
             _ => {}
         }
@@ -203,8 +186,9 @@ impl<'a> Check<'a> {
                 self.add(finding);
             }
         }
-        let lost = end.request.lost_frames + end.response.lost_frames;
-        if lost > 0 && self.lossy.len() < MAX_FINDINGS {
+        self.coverage.end(end);
+        let is_lossy = end.request.lost_frames > 0 || end.response.lost_frames > 0;
+        if is_lossy && self.lossy.len() < MAX_FINDINGS {
             let from = tally.begun.unwrap_or(end.at);
             self.lossy.push(Lossy { id, from, until: end.at });
         }
@@ -228,6 +212,7 @@ impl<'a> Check<'a> {
         }
         self.files();
         self.bodies(scan);
+        self.untold(scan);
         self.index();
         self.law(scan);
         let mut causes: Vec<CauseSummary> = self.causes.into_values().collect();
@@ -263,26 +248,9 @@ impl<'a> Check<'a> {
         let met = std::mem::take(&mut self.losses);
         let known = self.trace.health().losses.iter();
         let rest: Vec<Loss> =
-            known.filter(|loss| met.iter().all(|place| place.loss != **loss)).cloned().collect();
-        for Place { loss, before, after } in met {
-            let place = match (before, after) {
-                (Some(before), Some(after)) => {
-                    format!("; what is gone was between {before} and {after}")
-                }
-                (Some(before), None) => format!("; what is gone came after {before}"),
-                (None, Some(after)) => format!("; what is gone came before {after}"),
-                (None, None) => String::new(),
-            };
-            let text = format!("{loss}{place}");
-            let (from_ns, until_ns) = (before.map(|m| m.at), after.map(|m| m.at));
-            self.loss(
-                &loss,
-                Finding {
-                    from_ns,
-                    until_ns,
-                    ..Finding::new(FindingKind::Loss, Cause::Damage, text)
-                },
-            );
+            known.filter(|loss| met.iter().all(|hole| hole.loss != **loss)).cloned().collect();
+        for hole in &met {
+            self.add(hole.finding());
         }
         for segment in self.trace.missing_segments() {
             let text = format!("segment {segment} is not there");
@@ -296,16 +264,8 @@ impl<'a> Check<'a> {
                 }
                 _ => loss.to_string(),
             };
-            self.loss(
-                &loss,
-                Finding { from_ns, ..Finding::new(FindingKind::Loss, Cause::Damage, text) },
-            );
+            self.add(Finding { from_ns, ..of_loss(&loss, text) });
         }
-    }
-
-    fn loss(&mut self, loss: &Loss, finding: Finding) {
-        let lost = Amount { file_bytes: loss.until - loss.from, ..Amount::default() };
-        self.add(Finding { cause: loss.cause.into(), lost, ..finding });
     }
 
     /// Adds bodies that are not what was recorded.
@@ -324,6 +284,28 @@ impl<'a> Check<'a> {
             let text = format!("{digests} bodies are not what was recorded: their digests differ");
             self.add(Finding::new(FindingKind::Body, cause, text));
         }
+    }
+
+    /// Adds what ends say was lost and no gap tells of.
+    fn untold(&mut self, scan: &Scan) {
+        let Frames { count: frames, bytes } = self.coverage.untold();
+        // What was lost in segments that are not there any more was told there.
+        if (frames == 0 && bytes == 0) || self.trace.header().segment > 0 {
+            return;
+        }
+        let Coverage { stated, told } = self.coverage;
+        let (cause, why) = match self.trace.health().losses.first() {
+            _ if self.blame == Cause::Damage => (Cause::Damage, ELSEWHERE),
+            _ if scan.unknown() > 0 => (Cause::Newer, "; what tells of the rest may be newer"),
+            Some(loss) => (loss.cause.into(), ELSEWHERE),
+            None => (self.blame, ": nothing says when the rest was lost, and why"),
+        };
+        let text = format!(
+            "the ends of exchanges say that {} frames ({} bytes) were not recorded, gaps tell of {} ({} bytes){why}",
+            stated.count, stated.bytes, told.count, told.bytes
+        );
+        let lost = Amount { frames, bytes, ..Amount::default() };
+        self.add(Finding { lost, ..Finding::new(FindingKind::Counters, cause, text) });
     }
 
     /// Adds exchanges that the index knows and the events do not.

@@ -41,6 +41,7 @@ mod trace_cut;
 mod trace_damage;
 mod trace_encrypted;
 mod trace_events;
+mod trace_loss;
 mod trace_recover;
 mod trace_roll;
 mod trace_roundtrip;
