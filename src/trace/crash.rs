@@ -10,6 +10,7 @@ use crate::trace::batch::{Loss, LossCause};
 use crate::trace::envelope::ReadOptions;
 use crate::trace::error::TraceError;
 use crate::trace::open::SegmentInfo;
+use crate::trace::repack::remove_scraps;
 use crate::trace::sink::Sink;
 use crate::trace::summing::Summing;
 use crate::trace::writer::{WriteError, WriterOptions};
@@ -72,6 +73,7 @@ const JUST_BEGUN: u64 = 1 << 10;
 /// # Errors
 /// The folder can't be read. What hinders a single segment is in its [`LeftOpen`].
 pub fn close_left_open(folder: &Path) -> std::io::Result<Vec<LeftOpen>> {
+    remove_scraps(folder)?;
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

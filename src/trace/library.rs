@@ -1,7 +1,6 @@
 //! Reads zstd frames of segments out of order, and remembers the last of them and of their blobs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
@@ -139,7 +138,7 @@ impl BlobSource for Shelf<'_> {
 
 /// Decodes what lies between two offsets; stops at damage.
 fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option<Loss>)> {
-    let mut file = File::open(&info.path)?;
+    let mut file = info.file()?;
     file.seek(SeekFrom::Start(from))?;
     let mut file = file.take(until.saturating_sub(from));
     let mut decoder = Decoder::at(from, info.key.clone())?;

@@ -52,6 +52,7 @@ pub mod record;
 mod recover;
 pub mod redact;
 mod relabel;
+mod repack;
 mod resolve;
 mod retention;
 mod roll;

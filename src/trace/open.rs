@@ -1,8 +1,9 @@
 //! Opens one file of a trace: by its index, or by reading all of it and rebuilding the index.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::trace::wire::len_u64;
 pub(crate) struct SegmentInfo {
     pub(crate) path: PathBuf,
     pub(crate) len: u64,
+    inode: Inode,
     pub(crate) header: Header,
     pub(crate) version: FormatVersion,
     /// What it is encrypted with.
@@ -40,6 +42,10 @@ pub(crate) struct SegmentInfo {
     /// How far it was read.
     pub(crate) until: u64,
 }
+
+/// Device and number of a file: what tells it from another of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inode(u64, u64);
 
 /// What has been learned of a file so far.
 #[derive(Debug, Default)]
@@ -76,7 +82,8 @@ impl SegmentInfo {
     pub(crate) fn open(path: PathBuf, options: &ReadOptions) -> Result<Self, TraceError> {
         let failed = |source| TraceError::Io { path: path.clone(), source };
         let mut file = File::open(&path).map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
+        let metadata = file.metadata().map_err(failed)?;
+        let (len, inode) = (metadata.len(), Inode::of(&metadata));
         let is_open = path.extension().is_some_and(|extension| extension == "open");
         if is_open && len < len_u64(MAGIC_LEN) {
             return Err(TraceError::Empty { path, len });
@@ -90,7 +97,7 @@ impl SegmentInfo {
             // A damaged tail may name a place that no file has.
             survey.read(&path, &mut file, summary.min(len), Extent::Summary)?;
             if survey.header.is_some() && survey.footer && survey.losses.is_empty() {
-                return survey.finish(path, len);
+                return survey.finish(path, len, inode);
             }
             survey = Survey::new(key);
             astray = Some(summary);
@@ -108,7 +115,16 @@ impl SegmentInfo {
                 what,
             });
         }
-        survey.finish(path, len)
+        survey.finish(path, len, inode)
+    }
+
+    /// Opens the file again, to read what is in it: an error if another has its name by now, in which nothing is where it was.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        let file = File::open(&self.path)?;
+        if Inode::of(&file.metadata()?) == self.inode {
+            return Ok(file);
+        }
+        Err(io::Error::other("it was replaced while it was read: open the trace again"))
     }
 }
 
@@ -276,7 +292,7 @@ impl Survey {
         }
     }
 
-    fn finish(mut self, path: PathBuf, len: u64) -> Result<SegmentInfo, TraceError> {
+    fn finish(mut self, path: PathBuf, len: u64, inode: Inode) -> Result<SegmentInfo, TraceError> {
         let is_damaged = |loss: &Loss| loss.cause == LossCause::Damaged;
         if self.blocks == 0 && self.key.is_some() && self.losses.iter().any(is_damaged) {
             let why = "none of its blocks opens with the key in its envelope";
@@ -301,6 +317,7 @@ impl Survey {
             path,
             // A file that is being written may have grown meanwhile.
             len: len.max(self.until),
+            inode,
             header,
             version,
             key: self.key,
@@ -313,6 +330,14 @@ impl Survey {
             gaps: self.gaps,
             until: self.until,
         })
+    }
+}
+
+// === impl Inode ===
+
+impl Inode {
+    fn of(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
     }
 }
 

@@ -248,7 +248,7 @@ impl Trace {
         let mut hasher = blake3::Hasher::new();
         for segment in self.segments.iter() {
             let failed = |source| TraceError::Io { path: segment.path.clone(), source };
-            let file = File::open(&segment.path).map_err(failed)?;
+            let file = segment.file().map_err(failed)?;
             hasher.update_reader(file).map_err(failed)?;
         }
         Ok(hasher.finalize().to_hex().to_string())

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::trace::index::Totals;
 use crate::trace::record::{Counters, DropReason, Event, FrameRef, Gap, Header};
+use crate::trace::repack::Repacker;
 use crate::trace::retention::{Closed, Keep, Retention, free_bytes};
 use crate::trace::site::{Site, make_folder};
 use crate::trace::unwritten::{Frames, Legacy, Lost};
@@ -26,6 +27,8 @@ pub struct Roll {
     options: RollOptions,
     /// None while no segment can be made.
     writer: Option<Writer>,
+    /// The counters that the open segment began with.
+    base: Counters,
     /// When the open segment was begun.
     begun: Nanos,
     /// Whether anything was appended to it.
@@ -42,6 +45,7 @@ pub struct Roll {
     lost: Lost,
     lost_for_good: Frames,
     retention: Retention,
+    repacker: Repacker,
     done: Done,
     /// How long each fsync of segments took that are closed.
     syncs: Vec<Duration>,
@@ -110,6 +114,7 @@ impl Roll {
             site,
             header,
             writer: Some(writer),
+            base: counters,
             begun: Nanos::ZERO,
             is_used: false,
             stalled: None,
@@ -119,6 +124,7 @@ impl Roll {
             lost: Lost::default(),
             lost_for_good: Frames::default(),
             retention: Retention::new(options.keep),
+            repacker: Repacker::default(),
             done: Done::default(),
             syncs: Vec::new(),
             options,
@@ -288,11 +294,12 @@ impl Roll {
             let written = writer.finish()?;
             self.close(&written);
         }
+        self.repacker.done(true).into_iter().for_each(|closed| self.retention.add(closed));
         Ok(Rolled {
             path: self.site.path().to_owned(),
             segments: self.done.segments,
             deleted: self.retention.deleted(),
-            bytes: self.done.bytes,
+            bytes: self.done.bytes - self.repacker.saved(),
             totals: self.done.totals,
             counters: self.counters,
         })
@@ -335,6 +342,7 @@ impl Roll {
             return Ok(());
         }
         self.looked = now;
+        self.repacker.done(false).into_iter().for_each(|closed| self.retention.add(closed));
         let open = self.writer.as_ref().map_or(0, Writer::written_bytes);
         self.retention.sweep(open, now);
         let folder = self.site.folder();
@@ -371,6 +379,7 @@ impl Roll {
         let options = WriterOptions { counters, ..self.options.writer.clone() };
         let mut writer = Writer::create(&path, header, options)?;
         self.header.segment = segment;
+        self.base = counters;
         (self.begun, self.is_used) = (now, is_legacy);
         let Legacy { events, lost, .. } = std::mem::take(&mut self.legacy);
         let frames = lost.sum();
@@ -398,6 +407,7 @@ impl Roll {
         self.done.segments += 1;
         self.done.bytes += written.bytes;
         self.done.totals.add(&written.totals);
-        self.retention.add(Closed::now(written.path.clone(), written.bytes, self.looked));
+        let options = WriterOptions { counters: self.base, ..self.options.writer.clone() };
+        self.repacker.take(written, options, self.looked);
     }
 }

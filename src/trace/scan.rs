@@ -116,7 +116,7 @@ impl Scan {
         let Some(info) = self.segments.get(self.segment) else { return Ok(()) };
         let failed = |source| TraceError::Io { path: info.path.clone(), source };
         self.open = Some(Open {
-            file: File::open(&info.path).map_err(failed)?.take(info.len),
+            file: info.file().map_err(failed)?.take(info.len),
             buffer: vec![0; READ],
             decoder: Decoder::new(info.key.clone()).map_err(failed)?,
             at_end: false,

@@ -43,6 +43,8 @@ pub(crate) struct Sink {
     /// Whether the zstd frame is compressed less than asked.
     hurried: bool,
     hurried_bytes: u64,
+    /// Blocks begun by this writer.
+    blocks: u64,
     /// How long each wait for the disk was.
     syncs: Vec<Duration>,
 }
@@ -80,6 +82,7 @@ impl Sink {
             pressure: Pressure::None,
             hurried: false,
             hurried_bytes: 0,
+            blocks: 0,
             syncs: Vec::new(),
         })
     }
@@ -110,6 +113,7 @@ impl Sink {
             pressure: Pressure::None,
             hurried: false,
             hurried_bytes: 0,
+            blocks: 0,
             syncs: Vec::new(),
         })
     }
@@ -174,6 +178,11 @@ impl Sink {
         self.hurried_bytes
     }
 
+    /// Returns how many blocks were written.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
     pub(crate) fn chapters(&self) -> &[Chapter] {
         &self.chapters
     }
@@ -221,6 +230,7 @@ impl Sink {
         bytes.extend_from_slice(&payload);
         self.put(&bytes);
         self.crc = header.crc;
+        self.blocks += 1;
         self.starts = false;
         if then == Then::EndFrame {
             self.break_frame();

@@ -81,6 +81,8 @@ pub struct Summary {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// The blocks in it.
+    pub blocks: u64,
     /// What it holds.
     pub totals: Totals,
     /// The counters at its end.
@@ -318,14 +320,15 @@ impl Writer {
     pub fn finish(mut self) -> Result<Summary, WriteError> {
         let counters = self.counters;
         let path = self.path.clone();
-        let mut totals = Totals::default();
+        let (mut totals, mut blocks) = (Totals::default(), 0);
         self.step(|segment, counters| {
             totals = segment.finish(&path, counters)?;
+            blocks = segment.sink.blocks();
             Ok(())
         })?;
         let syncs = self.take_syncs();
         self.state = State::Finished;
-        Ok(Summary { path, bytes: self.written, totals, counters, syncs })
+        Ok(Summary { path, bytes: self.written, blocks, totals, counters, syncs })
     }
 
     /// Does one thing with the open segment; its first error is the last thing that happens to it.

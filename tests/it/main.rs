@@ -43,6 +43,7 @@ mod trace_encrypted;
 mod trace_events;
 mod trace_loss;
 mod trace_recover;
+mod trace_repack;
 mod trace_roll;
 mod trace_roundtrip;
 mod trace_segments;
