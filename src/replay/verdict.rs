@@ -1,10 +1,14 @@
 //! The verdict: whether the measurement can be trusted, and every reason against it as a sentence.
 //!
-//! A doubt is about us and our machine, not about the target: a slow or failing target is a result. Each says what was
-//! seen, why it matters, and what to do.
+//! A reason is about us and our machine, not about the target: a slow or failing target is a result. Each says what was
+//! seen, what it means, and what to do. It either casts a doubt on the run, whose figures are then to be read with the
+//! sentence in mind, or it makes the run INVALID, and its figures are not to be used ([`Weight`]). Where that line is drawn
+//! is a constant below, with why.
 
 use std::fmt;
 use std::time::Duration;
+
+use crate::results::manifest::Verdict;
 
 /// What the verdict is made from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,8 +38,8 @@ pub struct Evidence {
 }
 
 /// A reason not to trust a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
     /// Nothing answered.
     Unanswered {
         /// Releases made.
@@ -76,59 +80,120 @@ pub enum Doubt {
     Starved {
         /// Releases that were not ready.
         starved: u64,
+        /// Releases made.
+        released: u64,
         /// The longest that one was not ready.
         most: Duration,
     },
 }
 
-/// The 99th percentile of lateness may be a tenth of the median gap between releases, but not above this.
-pub const LATE_MOST: Duration = Duration::from_millis(5);
-/// The 99th percentile of lateness may always be this much, however dense the releases.
-pub const LATE_LEAST: Duration = Duration::from_millis(2);
-/// Share of releases that may have been starved: one in so many.
-pub const STARVED_ONE_IN: u64 = 100;
-/// Mean wait for a CPU above which frame stamps are off by as much as a token takes.
-pub const CPU_WAIT_MOST: Duration = Duration::from_millis(1);
-/// Coarsest clock.
-pub const CLOCK_STEP_MOST: Duration = Duration::from_micros(10);
+/// How much a reason weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// The figures are not to be used.
+    Invalidates,
+    /// The figures are to be read with it in mind.
+    Doubts,
+}
 
-/// Returns every doubt, the gravest first.
+/// The 99th percentile of lateness may be a tenth of the median gap between releases, but not above this: arrivals are
+/// then as dense and in the order planned, and a time to first token of 50 ms is off by a tenth at most.
+pub const LATE_MOST: Duration = Duration::from_millis(5);
+/// The 99th percentile of lateness may always be this much, however dense the releases: what a busy but sound machine does.
+pub const LATE_LEAST: Duration = Duration::from_millis(2);
+/// Lateness invalidates at so many times what the plan bears: releases that were planned apart then leave together, and
+/// the target saw another load.
+pub const LATE_GRAVE: u32 = 4;
+/// Share of releases that may have been starved: one in so many. Their lateness weighs by itself.
+pub const STARVED_ONE_IN: u64 = 100;
+/// Share of starved releases that invalidates, one in so many: the pace was then the disk's, not the plan's.
+pub const STARVED_GRAVE_ONE_IN: u64 = 10;
+/// Share of exchanges that could not be made ready that invalidates, one in so many: another load than planned by more
+/// than runs differ anyway.
+pub const MISSING_GRAVE_ONE_IN: u64 = 100;
+/// Mean wait for a CPU that casts a doubt: stamps are late by a tenth of what a quick server takes for a token.
+pub const CPU_WAIT_MOST: Duration = Duration::from_millis(1);
+/// Mean wait for a CPU that invalidates: times between tokens are then ours as much as the server's.
+pub const CPU_WAIT_GRAVE: Duration = Duration::from_millis(5);
+/// Coarsest clock beyond doubt: a hundredth of a millisecond.
+pub const CLOCK_STEP_MOST: Duration = Duration::from_micros(10);
+/// A clock so coarse invalidates: it can't tell two tokens apart.
+pub const CLOCK_STEP_GRAVE: Duration = Duration::from_millis(1);
+
+/// Returns every reason, the gravest first.
 #[must_use]
-pub fn doubts(evidence: &Evidence) -> Vec<Doubt> {
-    let Evidence { planned, released, unsendable, starved, starved_most, .. } = *evidence;
-    let mut doubts = Vec::new();
+pub fn reasons(evidence: &Evidence) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    about_the_plan(evidence, &mut reasons);
+    about_the_machine(evidence, &mut reasons);
+    reasons.sort_by_key(Reason::weight);
+    reasons
+}
+
+/// Returns what the reasons come to.
+#[must_use]
+pub fn verdict(reasons: &[Reason]) -> Verdict {
+    match reasons.iter().map(Reason::weight).min() {
+        Some(Weight::Invalidates) => Verdict::Invalid,
+        Some(Weight::Doubts) => Verdict::Doubtful,
+        None => Verdict::Valid,
+    }
+}
+
+fn about_the_plan(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+    let Evidence { planned, released, unsendable, starved, .. } = *evidence;
     if evidence.interrupted {
-        doubts.push(Doubt::Interrupted { released, planned });
+        reasons.push(Reason::Interrupted { released, planned });
     }
     if unsendable > 0 {
-        doubts.push(Doubt::Missing { unsendable, planned });
+        reasons.push(Reason::Missing { unsendable, planned });
     }
     if evidence.answered == 0 && released > 0 {
-        doubts.push(Doubt::Unanswered { released });
+        reasons.push(Reason::Unanswered { released });
     }
     let limit = late_limit(evidence.median_gap);
     if let Some(p99) = evidence.lateness_p99.filter(|p99| *p99 > limit) {
-        doubts.push(Doubt::Late { p99, limit });
+        reasons.push(Reason::Late { p99, limit });
     }
-    if starved * STARVED_ONE_IN > released || starved_most > LATE_MOST {
-        doubts.push(Doubt::Starved { starved, most: starved_most });
+    if starved * STARVED_ONE_IN > released || evidence.starved_most > LATE_MOST {
+        reasons.push(Reason::Starved { starved, released, most: evidence.starved_most });
     }
-    if let Some(wait) = evidence.cpu_wait.filter(|wait| *wait > CPU_WAIT_MOST) {
-        doubts.push(Doubt::CpuStarved { wait });
-    }
-    if evidence.clock_step > CLOCK_STEP_MOST {
-        doubts.push(Doubt::CoarseClock { step: evidence.clock_step });
-    }
-    doubts
 }
 
-fn late_limit(median_gap: Option<Duration>) -> Duration {
+fn about_the_machine(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+    if let Some(wait) = evidence.cpu_wait.filter(|wait| *wait > CPU_WAIT_MOST) {
+        reasons.push(Reason::CpuStarved { wait });
+    }
+    if evidence.clock_step > CLOCK_STEP_MOST {
+        reasons.push(Reason::CoarseClock { step: evidence.clock_step });
+    }
+}
+
+/// Returns the 99th percentile of lateness that a plan with this median gap bears.
+#[must_use]
+pub fn late_limit(median_gap: Option<Duration>) -> Duration {
     median_gap.map_or(LATE_MOST, |gap| (gap / 10).clamp(LATE_LEAST, LATE_MOST))
 }
 
-// === impl Doubt ===
+// === impl Reason ===
 
-impl fmt::Display for Doubt {
+impl Reason {
+    /// Returns how much it weighs.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        let grave = match *self {
+            Self::Interrupted { .. } | Self::Unanswered { .. } => true,
+            Self::CoarseClock { step } => step > CLOCK_STEP_GRAVE,
+            Self::CpuStarved { wait } => wait > CPU_WAIT_GRAVE,
+            Self::Late { p99, limit } => p99 > limit * LATE_GRAVE,
+            Self::Missing { unsendable, planned } => unsendable * MISSING_GRAVE_ONE_IN > planned,
+            Self::Starved { starved, released, .. } => starved * STARVED_GRAVE_ONE_IN > released,
+        };
+        if grave { Weight::Invalidates } else { Weight::Doubts }
+    }
+}
+
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |time: &Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
         match self {
@@ -166,7 +231,7 @@ impl fmt::Display for Doubt {
                 "{unsendable} of {planned} planned requests could not be made ready, so the target saw less load than planned. \
                  The rows say why; `reenact trace verify` looks at the trace."
             ),
-            Self::Starved { starved, most } => write!(
+            Self::Starved { starved, most, .. } => write!(
                 f,
                 "{starved} requests were not ready when they were due (the worst by {}): reading the trace did not keep up. \
                  Put the trace on a faster disk, raise --ahead, or lower the rate.",
@@ -193,45 +258,68 @@ mod tests {
         }
     }
 
-    /// Checks the doubts by the words that they begin with.
-    fn check(change: impl FnOnce(&mut Evidence), expected: &[&str]) {
+    /// Checks the verdict, and the reasons by words that are in them.
+    fn check(change: impl FnOnce(&mut Evidence), expected: Verdict, words: &[&str]) {
         let mut evidence = good();
         change(&mut evidence);
-        let seen: Vec<String> = doubts(&evidence).iter().map(ToString::to_string).collect();
-        assert_eq!(seen.len(), expected.len(), "{seen:?}");
-        for (seen, expected) in seen.iter().zip(expected) {
-            assert!(seen.contains(expected), "{seen}");
+        let reasons = reasons(&evidence);
+        let seen: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        assert_eq!(verdict(&reasons), expected, "{seen:?}");
+        assert_eq!(seen.len(), words.len(), "{seen:?}");
+        for (seen, words) in seen.iter().zip(words) {
+            assert!(seen.contains(words), "{seen}");
+            // What was seen, what it means or what to do: more than one sentence.
+            assert!(seen.ends_with('.') && !seen.contains("  "), "{seen}");
         }
     }
 
+    fn ms(ms: f64) -> Duration {
+        Duration::from_secs_f64(ms / 1e3)
+    }
+
     #[test]
-    fn a_good_run_has_no_doubts_and_each_doubt_is_a_sentence() {
-        check(|_| {}, &[]);
-        check(
-            |e| e.lateness_p99 = Some(Duration::from_micros(2_100)),
-            &["is 2.10 ms, more than the 2.00 ms"],
-        );
+    fn a_good_run_has_no_reason_against_it() {
+        check(|_| {}, Verdict::Valid, &[]);
+        check(|e| e.starved = 10, Verdict::Valid, &[]);
+        check(|e| (e.lateness_p99, e.median_gap) = (Some(ms(4.0)), None), Verdict::Valid, &[]);
+    }
+
+    #[test]
+    fn a_run_that_was_not_as_planned_is_doubted_and_then_invalid() {
+        let doubt = |change: fn(&mut Evidence), words| check(change, Verdict::Doubtful, &[words]);
+        let invalid = |change: fn(&mut Evidence), words| check(change, Verdict::Invalid, &[words]);
+        doubt(|e| e.lateness_p99 = Some(ms(2.1)), "is 2.10 ms, more than the 2.00 ms");
+        invalid(|e| e.lateness_p99 = Some(ms(8.1)), "is 8.10 ms, more than the 2.00 ms");
+        doubt(|e| (e.lateness_p99, e.median_gap) = (Some(ms(6.0)), None), "6.00 ms");
+        doubt(|e| e.starved = 11, "11 requests were not ready");
+        invalid(|e| e.starved = 101, "101 requests were not ready");
+        doubt(|e| e.starved_most = ms(6.0), "worst by 6.00 ms");
+        doubt(|e| e.unsendable = 3, "3 of 1000 planned");
+        invalid(|e| e.unsendable = 11, "11 of 1000 planned");
+        invalid(|e| e.interrupted = true, "after 1000 of 1000");
+        invalid(|e| e.answered = 0, "None of the 1000");
+    }
+
+    #[test]
+    fn a_machine_that_was_not_up_to_it_is_doubted_and_then_invalid() {
+        let doubt = |change: fn(&mut Evidence), words| check(change, Verdict::Doubtful, &[words]);
+        let invalid = |change: fn(&mut Evidence), words| check(change, Verdict::Invalid, &[words]);
+        doubt(|e| e.cpu_wait = Some(ms(2.0)), "waited 2.00 ms");
+        invalid(|e| e.cpu_wait = Some(ms(5.1)), "waited 5.10 ms");
+        doubt(|e| e.clock_step = ms(1.0), "steps of 1.00 ms");
+        invalid(|e| e.clock_step = ms(4.0), "steps of 4.00 ms");
+    }
+
+    #[test]
+    fn what_invalidates_comes_before_what_casts_a_doubt() {
         check(
             |e| {
-                e.lateness_p99 = Some(Duration::from_millis(4));
-                e.median_gap = None;
-            },
-            &[],
-        );
-        check(|e| e.lateness_p99 = Some(Duration::from_millis(6)), &["6.00 ms"]);
-        check(|e| e.starved = 10, &[]);
-        check(|e| e.starved = 11, &["11 requests were not ready"]);
-        check(|e| e.starved_most = Duration::from_millis(6), &["worst by 6.00 ms"]);
-        check(|e| e.cpu_wait = Some(Duration::from_millis(2)), &["waited 2.00 ms"]);
-        check(|e| e.clock_step = Duration::from_millis(1), &["steps of 1.00 ms"]);
-        check(|e| e.unsendable = 3, &["3 of 1000 planned"]);
-        check(
-            |e| {
+                e.unsendable = 1;
                 e.interrupted = true;
-                e.released = 4;
-                e.answered = 0;
+                (e.released, e.answered) = (4, 0);
             },
-            &["after 4 of 1000", "None of the 4"],
+            Verdict::Invalid,
+            &["after 4 of 1000", "None of the 4", "1 of 1000"],
         );
     }
 }

@@ -31,6 +31,7 @@ fn about_the_run(summary: &Summary, found: &mut Vec<Warning>) {
         found.push(Warning::Invalid("it gives no reason".to_owned()));
     }
     found.extend(manifest.reasons.iter().cloned().map(Warning::Invalid));
+    found.extend(manifest.doubts.iter().cloned().map(Warning::Doubted));
     if counts.rows == 0 {
         found.extend((!summary.is_telemetry_only()).then_some(Warning::NoRequests));
         return;
@@ -60,7 +61,7 @@ fn about_the_client(summary: &Summary, found: &mut Vec<Warning>) {
         && p99_ns > LATE_NS
         && p99_ns.saturating_mul(LATE_SHARE) > median_ns
         // An INVALID run has told its lateness among its reasons.
-        && manifest.verdict == Verdict::Valid
+        && manifest.verdict != Verdict::Invalid
     {
         found.push(Warning::Late { p99_ns, median_ns });
     }
@@ -265,6 +266,10 @@ mod tests {
             run.manifest.interrupted = true;
         });
         check(&["invalid"], |run| run.manifest.verdict = Verdict::Invalid);
+        check(&["doubted"], |run| {
+            run.manifest.verdict = Verdict::Doubtful;
+            run.manifest.doubts = vec!["the calls' thread was busy".to_owned()];
+        });
         check(&["no_requests"], |run| {
             run.counts = Counts::default();
             run.manifest.counts.sent = 0;

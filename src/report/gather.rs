@@ -254,9 +254,8 @@ impl Gathering {
             group.e2e = group.e2es.spread();
         }
         let rates = self.rates(span_s);
-        let valid = manifest.finished && manifest.verdict == Verdict::Valid;
         let mut summary = Summary {
-            verdict: if valid { Verdict::Valid } else { Verdict::Invalid },
+            verdict: if manifest.finished { manifest.verdict } else { Verdict::Invalid },
             manifest,
             warnings: Vec::new(),
             counts: self.counts,

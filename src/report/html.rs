@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::results::manifest::Verdict;
+
 use super::chart::{self, Chart};
 use super::summary::Summary;
 use super::table::{NONE, Table};
@@ -127,7 +129,11 @@ fn code(html: &str) -> String {
 fn head(summary: &Summary) -> String {
     let manifest = &summary.manifest;
     let verdict = tables::verdict(summary);
-    let class = if verdict.starts_with("INVALID") { "bad" } else { "good" };
+    let class = match summary.verdict {
+        Verdict::Invalid => "bad",
+        Verdict::Doubtful => "fair",
+        Verdict::Valid => "good",
+    };
     let targets: Vec<&str> = manifest.targets.iter().map(|target| target.url.as_str()).collect();
     let facts = [
         ("started", manifest.started.clone()),

@@ -16,7 +16,7 @@ use super::warnings::Warning;
 pub struct Summary {
     /// The run's manifest.
     pub manifest: Manifest,
-    /// `VALID`, or `INVALID` when the manifest says so or the run never finished.
+    /// What the manifest says; `INVALID` when the run never finished.
     pub verdict: Verdict,
     /// Every doubt about the measurement, the worst first.
     pub warnings: Vec<Warning>,

@@ -24,15 +24,19 @@ pub fn verdict(summary: &Summary) -> String {
         Verdict::Invalid if manifest.reasons.is_empty() => {
             "INVALID: the run gives no reason.".to_owned()
         }
-        Verdict::Invalid => {
-            // The reasons stand below in full: here the first sentence of the first.
-            let first = manifest.reasons[0].split(". ").next().unwrap_or_default();
-            let more = match manifest.reasons.len() {
-                1 => String::new(),
-                reasons => format!(" ({} more below)", reasons - 1),
-            };
-            format!("INVALID: {}{more}.", first.trim_end_matches('.'))
-        }
+        Verdict::Invalid => because("INVALID", &manifest.reasons),
+        Verdict::Doubtful => because("VALID WITH DOUBTS", &manifest.doubts),
+    }
+}
+
+/// Returns a verdict with the first sentence of its first reason: the reasons stand below in full.
+fn because(verdict: &str, reasons: &[String]) -> String {
+    let first = reasons.first().map_or("", String::as_str);
+    let first = first.split(". ").next().unwrap_or_default().trim_end_matches('.');
+    match reasons.len() {
+        0 => format!("{verdict}."),
+        1 => format!("{verdict}: {first}."),
+        reasons => format!("{verdict}: {first} ({} more below).", reasons - 1),
     }
 }
 

@@ -22,6 +22,12 @@ pub enum Warning {
         sentence(.0)
     )]
     Invalid(String),
+    /// The run doubts itself for this reason.
+    #[error(
+        "{}",
+        sentence(.0)
+    )]
+    Doubted(String),
     /// Somebody stopped it.
     #[error(
         "The run was stopped after {} of {} requests. Totals are lower than planned, and the requests that were \
@@ -306,6 +312,7 @@ impl Warning {
         match self {
             Self::Unfinished => "unfinished",
             Self::Invalid(_) => "invalid",
+            Self::Doubted(_) => "doubted",
             Self::Interrupted { .. } => "interrupted",
             Self::NoRequests => "no_requests",
             Self::RowsMissing { .. } => "rows_missing",

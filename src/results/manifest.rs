@@ -51,8 +51,10 @@ pub struct Manifest {
     pub lateness: Lateness,
     /// Whether the measurement can be trusted.
     pub verdict: Verdict,
-    /// Every reason against it, as a sentence.
+    /// Every reason why it is INVALID, as a sentence.
     pub reasons: Vec<String>,
+    /// Every reason to doubt it that does not make it INVALID, as a sentence.
+    pub doubts: Vec<String>,
 }
 
 /// Which trace it was.
@@ -158,12 +160,29 @@ pub enum Verdict {
     /// It can't: see the reasons.
     #[default]
     Invalid,
+    /// It can, with the doubts in mind.
+    #[serde(rename = "VALID WITH DOUBTS")]
+    Doubtful,
     /// It can.
     Valid,
 }
 
 /// The version of the run folder's schema that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// Returns its name, as it stands in the manifest.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "INVALID",
+            Self::Doubtful => "VALID WITH DOUBTS",
+            Self::Valid => "VALID",
+        }
+    }
+}
 
 // === impl Manifest ===
 
@@ -200,5 +219,14 @@ mod tests {
     fn a_manifest_of_an_older_program_is_read() {
         let manifest: Manifest = serde_json::from_str(r#"{"run": "x", "later": 1}"#).unwrap();
         assert_eq!(manifest, Manifest { run: "x".into(), ..Manifest::default() });
+    }
+
+    #[test]
+    fn a_verdict_is_written_by_its_name() {
+        for verdict in [Verdict::Invalid, Verdict::Doubtful, Verdict::Valid] {
+            let json = serde_json::to_string(&verdict).unwrap();
+            assert_eq!(json, format!("\"{}\"", verdict.as_str()));
+            assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+        }
     }
 }

@@ -276,21 +276,27 @@ fn runs_are_compared() {
 }
 
 #[test]
-fn an_invalid_run_says_so_on_the_first_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = RunWriter::create(dir.path(), &manifest()).unwrap();
-    writer.request(measurement(1, &mut Dice(1)).0).unwrap();
-    let reasons = vec!["3 releases were more than 10 ms late".to_owned()];
-    writer.finish(Manifest { verdict: Verdict::Invalid, reasons, ..manifest() }).unwrap();
-    let output = report(&[dir.path().to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(3));
-    let first = stdout(&output).lines().next().unwrap().to_owned();
-    assert_eq!(first, "INVALID: 3 releases were more than 10 ms late.");
-    let markdown = fs::read_to_string(dir.path().join("summary.md")).unwrap();
-    assert!(markdown.starts_with("**INVALID"), "{markdown}");
-    let html = fs::read_to_string(dir.path().join("report.html")).unwrap();
-    let main = &html[html.find("<main>").unwrap()..];
-    assert!(main.starts_with("<main>\n<p class=\"verdict bad\">INVALID"), "{}", &main[..80]);
+fn a_run_that_is_not_valid_says_so_on_the_first_line() {
+    let check = |manifest: Manifest, status: i32, class: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = RunWriter::create(dir.path(), &manifest).unwrap();
+        writer.request(measurement(1, &mut Dice(1)).0).unwrap();
+        let verdict = manifest.verdict.as_str();
+        writer.finish(manifest).unwrap();
+        let output = report(&[dir.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(status));
+        let first = stdout(&output).lines().next().unwrap().to_owned();
+        assert_eq!(first, format!("{verdict}: 3 releases were more than 10 ms late."));
+        let markdown = fs::read_to_string(dir.path().join("summary.md")).unwrap();
+        assert!(markdown.starts_with(&format!("**{verdict}")), "{markdown}");
+        let html = fs::read_to_string(dir.path().join("report.html")).unwrap();
+        let main = &html[html.find("<main>").unwrap()..];
+        let head = format!("<main>\n<p class=\"verdict {class}\">{verdict}");
+        assert!(main.starts_with(&head), "{}", &main[..80]);
+    };
+    let late = vec!["3 releases were more than 10 ms late".to_owned()];
+    check(Manifest { verdict: Verdict::Invalid, reasons: late.clone(), ..manifest() }, 3, "bad");
+    check(Manifest { verdict: Verdict::Doubtful, doubts: late, ..manifest() }, 0, "fair");
 }
 
 /// A run that was killed in the middle: parts, no end.

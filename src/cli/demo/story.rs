@@ -12,7 +12,7 @@ use super::child::{Ended, Family};
 use super::client;
 use super::workload::CONTEXT_TOKENS;
 use crate::clock::{Clock, Nanos};
-use crate::results::manifest::{Manifest, Verdict};
+use crate::results::manifest::Manifest;
 
 use super::super::Outcome;
 use super::super::signals::Signals;
@@ -145,12 +145,9 @@ fn replay(
         counts.cancelled,
         counts.failed,
         Nanos(manifest.lateness.p99_ns.max(0).cast_unsigned()).as_millis_f64(),
-        match manifest.verdict {
-            Verdict::Valid => "VALID",
-            Verdict::Invalid => "INVALID",
-        }
+        manifest.verdict.as_str()
     ))?;
-    for reason in &manifest.reasons {
+    for reason in manifest.reasons.iter().chain(&manifest.doubts) {
         say(&format!("       {reason}"))?;
     }
     if let Some(outputs) = said.iter().find(|line| line.contains("equal to the recorded")) {

@@ -24,7 +24,8 @@ use crate::cli::telemetry::TelemetryArgs;
 /// Reissue a trace and write a run
 ///
 /// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
-/// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID.
+/// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID (0 when it is
+/// VALID WITH DOUBTS).
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments

@@ -23,7 +23,7 @@ use crate::replay::rewrite::Rewrite;
 use crate::replay::run::Ran;
 use crate::replay::summary::{Summary, Tally};
 use crate::replay::survey::LeftOut;
-use crate::results::manifest::{Manifest, Verdict};
+use crate::results::manifest::Manifest;
 use crate::trace::Health;
 
 use crate::cli::Outcome;
@@ -158,8 +158,15 @@ pub(super) fn summary(
 
 fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
     let counts = &manifest.counts;
-    let mut text = format!(
-        "{} planned, {} sent in {:.1} s: {} complete, {} failed, {} cancelled; {} answered with an error\n",
+    // Whether the figures can be used comes before the figures.
+    let mut text = format!("{}\n", manifest.verdict.as_str());
+    for reason in manifest.reasons.iter().chain(&manifest.doubts) {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  {reason}");
+    }
+    let _ = writeln!(
+        text,
+        "{} planned, {} sent in {:.1} s: {} complete, {} failed, {} cancelled; {} answered with an error",
         counts.planned,
         counts.sent,
         manifest.duration_s,
@@ -196,15 +203,6 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
         summary.output_tokens, summary.equal, summary.different, summary.cold, summary.retried
     ));
     line(&format!("sent digest {}", manifest.sent_digest));
-    match manifest.verdict {
-        Verdict::Valid => line("VALID"),
-        Verdict::Invalid => {
-            line("INVALID");
-            for reason in &manifest.reasons {
-                line(&format!("  {reason}"));
-            }
-        }
-    }
     line(&format!("run {} in {}", manifest.run, folder.display()));
     text
 }

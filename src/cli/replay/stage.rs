@@ -18,9 +18,9 @@ use crate::replay::route::RouteOptions;
 use crate::replay::row::Compare;
 use crate::replay::run::{self, Ran, Setup, Stop};
 use crate::replay::summary::Summary;
-use crate::replay::verdict::{Evidence, doubts};
+use crate::replay::verdict::{Evidence, Reason, Weight, reasons, verdict};
 use crate::results::RunWriter;
-use crate::results::manifest::{Manifest, Target, TraceIdentity, Verdict};
+use crate::results::manifest::{Manifest, Target, TraceIdentity};
 use crate::results::recorded::output_text;
 use crate::telemetry;
 use crate::trace::record::ExchangeId;
@@ -209,8 +209,12 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
         cpu_wait: ran.cpu_wait,
         clock_step: ran.clock_step,
     };
-    manifest.reasons = doubts(&evidence).iter().map(ToString::to_string).collect();
-    manifest.verdict = if manifest.reasons.is_empty() { Verdict::Valid } else { Verdict::Invalid };
+    let reasons = reasons(&evidence);
+    manifest.verdict = verdict(&reasons);
+    let (grave, doubts): (Vec<Reason>, _) =
+        reasons.into_iter().partition(|reason| reason.weight() == Weight::Invalidates);
+    manifest.reasons = grave.iter().map(ToString::to_string).collect();
+    manifest.doubts = doubts.iter().map(ToString::to_string).collect();
 }
 
 fn identity(path: &Path, trace: &Trace) -> anyhow::Result<TraceIdentity> {
