@@ -104,7 +104,9 @@ pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Ou
             body.len()
         ));
     }
-    rewrite.apply(&head, body).map_err(|error| format!("exchange {}: {error}", known.id.0))
+    rewrite
+        .apply(&head, body, known.length)
+        .map_err(|error| format!("exchange {}: {error}", known.id.0))
 }
 
 // === impl Feeder ===
@@ -139,7 +141,7 @@ impl Feeder {
 
     /// Starts the task of a release and queues it for the pacer; returns false when there is no pacer any more.
     fn arm(&self, release: Release, known: &Known, outgoing: Outgoing) -> bool {
-        let Outgoing { method, uri, headers, body, digest, .. } = outgoing;
+        let Outgoing { method, uri, headers, body, digest, pinned, .. } = outgoing;
         let facts = dialect::request_facts(&method, &uri.to_string(), &headers, &body);
         let (target, client) = self.route.choose(release.number, known.version);
         let sent = Sent {
@@ -150,6 +152,7 @@ impl Feeder {
             facts,
             digest: Some(digest),
             bytes: body.len() as u64,
+            pinned,
         };
         let (body, acceptance) = OutgoingBody::new(body, self.clock);
         let mut request = Request::new(body);
@@ -193,6 +196,7 @@ impl Feeder {
             facts: dialect::RequestFacts::default(),
             digest: None,
             bytes: 0,
+            pinned: None,
         }
     }
 }

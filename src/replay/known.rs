@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Nanos;
 use crate::replay::call::Leave;
+use crate::replay::pin::Length;
 use crate::results::rows::Measurement;
 use crate::trace::record::{ExchangeId, Version};
 
@@ -20,6 +21,8 @@ pub struct Known {
     pub request_bytes: u64,
     /// Where its client left, if it did.
     pub leave: Option<Leave>,
+    /// What is known of its output's length.
+    pub length: Length,
     /// Model named in the request.
     pub model: Option<Arc<str>>,
     /// What became of it when it was recorded.

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out |
 //! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes |
-//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place |
+//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
 //! | [`pacer`] | one thread that releases each when it is due |
 //! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
@@ -31,6 +31,7 @@ pub mod known;
 pub mod ledger;
 pub mod outgoing;
 pub mod pacer;
+pub mod pin;
 pub mod plan;
 mod priority;
 mod probe;

@@ -18,6 +18,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::replay::pin::{self, Length, Lengths, Pinned};
 use crate::replay::splice;
 use crate::trace::record::RequestHead;
 use crate::trace::redact::{REDACTED, is_credential, is_credential_parameter};
@@ -27,7 +28,9 @@ use crate::trace::redact::{REDACTED, is_credential, is_credential_parameter};
 pub struct Rewrite {
     /// Models to rename; the first that fits counts.
     pub models: Vec<ModelMap>,
-    /// Values to set in JSON bodies, in order.
+    /// What is done about the lengths of outputs.
+    pub lengths: Lengths,
+    /// Values to set in JSON bodies, in order; they have the last word.
     pub sets: Vec<splice::Set>,
     /// Fields to set, replacing recorded ones of the same name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -63,6 +66,15 @@ pub struct Outgoing {
     pub digest: blake3::Hash,
     /// Whether a value that the user wants set has no place in the body.
     pub misfit: bool,
+    /// Whether the output's length was pinned; none when that was not asked for, or there is none to pin.
+    pub pinned: Option<Pinned>,
+}
+
+/// A body and what became of what was wanted of it.
+struct Changed {
+    body: Bytes,
+    misfit: bool,
+    pinned: Option<Pinned>,
 }
 
 /// Why a recorded request can't be sent.
@@ -113,16 +125,21 @@ pub fn header(text: &str) -> Result<(HeaderName, HeaderValue), RewriteOptionErro
 // === impl Rewrite ===
 
 impl Rewrite {
-    /// Makes the request to send from the recorded one.
+    /// Makes the request to send from the recorded one, whose output had this length.
     ///
     /// # Errors
     /// The recorded request has no form in which it could be sent.
-    pub fn apply(&self, head: &RequestHead, body: Bytes) -> Result<Outgoing, RewriteError> {
+    pub fn apply(
+        &self,
+        head: &RequestHead,
+        body: Bytes,
+        length: Length,
+    ) -> Result<Outgoing, RewriteError> {
         let uri = self.uri(&head.target)?;
-        let (body, misfit) = self.body(&head.headers, body);
+        let Changed { body, misfit, pinned } = self.body(head, uri.path(), body, length);
         let headers = self.headers(head, &body);
         let digest = digest(&head.method, &uri, &headers, &body);
-        Ok(Outgoing { method: head.method.clone(), uri, headers, body, digest, misfit })
+        Ok(Outgoing { method: head.method.clone(), uri, headers, body, digest, misfit, pinned })
     }
 
     /// Returns path and query, redacted parameters left out.
@@ -147,26 +164,31 @@ impl Rewrite {
         target.parse().map_err(|_| wrong())
     }
 
-    /// Returns the body, and whether some value found no place in it.
-    fn body(&self, headers: &HeaderMap, body: Bytes) -> (Bytes, bool) {
-        if body.is_empty() || (self.models.is_empty() && self.sets.is_empty()) {
-            return (body, false);
+    /// Returns the body as it is to be sent.
+    fn body(&self, head: &RequestHead, path: &str, body: Bytes, length: Length) -> Changed {
+        let unchanged = self.models.is_empty() && self.sets.is_empty();
+        if body.is_empty() || (unchanged && self.lengths == Lengths::default()) {
+            return Changed { body, misfit: false, pinned: None };
         }
-        let plain = headers
+        let is_plain = head
+            .headers
             .get(CONTENT_ENCODING)
             .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if !plain {
-            return (body, true);
+        if !is_plain {
+            let pinned = pin::edit(self.lengths, path, b"", length).pinned;
+            return Changed { body, misfit: !unchanged || self.lengths.cap.is_some(), pinned };
         }
-        let mut misfit = false;
         let mut changed = self.rename(&body);
+        let edited = pin::edit(self.lengths, path, changed.as_deref().unwrap_or(&body), length);
+        changed = edited.body.or(changed);
+        let mut misfit = edited.misfit;
         for set in &self.sets {
             match splice::set(changed.as_deref().unwrap_or(&body), &set.path, &set.value) {
                 Some(new) => changed = Some(new),
                 None => misfit = true,
             }
         }
-        (changed.map_or(body, Bytes::from), misfit)
+        Changed { body: changed.map_or(body, Bytes::from), misfit, pinned: edited.pinned }
     }
 
     /// Returns the body with its model renamed; none when there is nothing to rename.
@@ -243,6 +265,7 @@ impl fmt::Debug for Rewrite {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Rewrite")
             .field("models", &self.models)
+            .field("lengths", &self.lengths)
             .field("sets", &self.sets)
             .field("headers", &names)
             .finish_non_exhaustive()
@@ -313,7 +336,8 @@ mod tests {
     }
 
     fn apply(rewrite: &Rewrite, headers: &[(&str, &str)], body: &'static str) -> Outgoing {
-        rewrite.apply(&recorded("/v1/chat", headers), Bytes::from_static(body.as_bytes())).unwrap()
+        let body = Bytes::from_static(body.as_bytes());
+        rewrite.apply(&recorded("/v1/chat", headers), body, Length::Unknown).unwrap()
     }
 
     /// Checks the header fields that are sent.
@@ -376,10 +400,15 @@ mod tests {
             ("/x?", "/x?"),
             ("http://api.example.com/x?b=1", "/x?b=1"),
         ] {
-            let sent = rewrite.apply(&recorded(target, &[]), Bytes::new()).unwrap();
+            let sent =
+                rewrite.apply(&recorded(target, &[]), Bytes::new(), Length::Unknown).unwrap();
             assert_eq!(sent.uri.to_string(), expected);
         }
-        assert!(rewrite.apply(&recorded("api.example.com:443", &[]), Bytes::new()).is_err());
+        assert!(
+            rewrite
+                .apply(&recorded("api.example.com:443", &[]), Bytes::new(), Length::Unknown)
+                .is_err()
+        );
         assert!(!format!("{key:?}").contains("mine\""));
     }
 

@@ -8,6 +8,7 @@ use crate::dialect::{RequestFacts, ResponseFacts, ResponseReader};
 use crate::http::Carried;
 use crate::replay::call::Done;
 use crate::replay::known::Known;
+use crate::replay::pin::Pinned;
 use crate::replay::plan::Release;
 use crate::results::marks;
 use crate::results::rows::{FrameRow, Measurement};
@@ -30,6 +31,8 @@ pub struct Sent {
     pub digest: Option<blake3::Hash>,
     /// Bytes of the body, as it is sent.
     pub bytes: u64,
+    /// Whether its output's length was pinned; none when that was not asked for.
+    pub pinned: Option<Pinned>,
 }
 
 /// Compares an output with the recorded one: returns the first character in which they differ, none when they are equal or
@@ -74,6 +77,7 @@ pub fn rows(
         marks::put_response(&mut row, &facts, &frames);
         put_comparison(&mut row, &facts, known, compare);
     }
+    row.output_pinned = sent.pinned.map(|pinned| pinned.settle(&row).to_owned());
     marks::derive(&mut row, &frames, anchor);
     (row, frames)
 }

@@ -133,7 +133,13 @@ impl Path {
     /// Returns the place of a key at the top.
     #[must_use]
     pub fn key(name: &str) -> Self {
-        Self { steps: vec![name.to_owned()] }
+        Self::of(&[name])
+    }
+
+    /// Returns the place that these steps lead to.
+    #[must_use]
+    pub fn of(steps: &[&str]) -> Self {
+        Self { steps: steps.iter().map(|step| (*step).to_owned()).collect() }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Summary {
     pub errors: BTreeMap<String, u64>,
     /// Each target by its base URL.
     pub targets: BTreeMap<String, Tally>,
+    /// Rows by what became of the wish for their output's length; empty when there was none.
+    pub pinned: BTreeMap<String, u64>,
     /// Output tokens, where they are known.
     pub output_tokens: u64,
     /// Exchanges for which a connection had to be opened when they were due.
@@ -75,6 +77,9 @@ impl Summary {
         if let Some(kind) = &row.error_kind {
             *self.errors.entry(kind.clone()).or_default() += 1;
             counts.errors += u64::from(row.outcome == "complete");
+        }
+        if let Some(pinned) = &row.output_pinned {
+            *self.pinned.entry(pinned.clone()).or_default() += 1;
         }
         let put = |histogram: &mut Histogram, value: Option<i64>| {
             if let Some(value) = value {

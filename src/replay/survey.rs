@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::clock::Anchor;
 use crate::replay::call::Leave;
 use crate::replay::known::{Known, Twin};
+use crate::replay::pin::Length;
 use crate::results::filter::{Filter, Subject};
 use crate::results::recorded::recorded;
 use crate::results::rows::Measurement;
@@ -143,6 +144,7 @@ fn judge(exchange: &Exchange, filters: &[Filter], anchor: Anchor, names: &mut Na
         version: request.version,
         request_bytes,
         leave: exchange.end.as_ref().and_then(|end| leave(exchange, end)),
+        length: Length::of(&row),
         model: row.model_recorded.as_deref().map(|model| names.keep(model)),
         twin: twin(exchange, &row, names),
     }))

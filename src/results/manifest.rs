@@ -1,5 +1,7 @@
 //! The manifest of a run, `run.json`: what was run, on what, and whether it can be trusted.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Anchor, Nanos};
@@ -47,6 +49,8 @@ pub struct Manifest {
     pub sent_digest: String,
     /// Exchanges by what became of them.
     pub counts: Counts,
+    /// Rows by what became of the wish for their output's length (`output_pinned`); empty without `--pin-output`.
+    pub output_pinned: BTreeMap<String, u64>,
     /// Lateness of the releases.
     pub lateness: Lateness,
     /// Whether the measurement can be trusted.

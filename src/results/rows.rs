@@ -171,6 +171,12 @@ table! {
         pub output_equal: Option<bool>,
         /// First character in which the output texts differ.
         pub output_differs_at: Option<u64>,
+        /// With `--pin-output`: whether the output was made as long as recorded. `yes`: asked for, and the server counted as many
+        /// tokens; `missed`: it counted another number; `asked`: it did not say, or failed; `capped`: as long as
+        /// `--max-tokens-cap` lets it; `estimate`: as long as the recording's content events; `at_most`: the API knows an upper
+        /// bound only. Not pinned: `constrained` decoding, several `choices`, a recorded output that was `cut_short` or is of
+        /// `unknown_length`, a body with `no_place` for it. None: not asked for, or no output to pin.
+        pub output_pinned: Option<String>,
     }
 }
 

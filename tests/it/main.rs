@@ -27,6 +27,7 @@ mod record_reload;
 mod record_sampling;
 mod replay_calls;
 mod replay_command;
+mod replay_lengths;
 mod replay_support;
 mod report_page;
 mod results_run;

@@ -21,6 +21,8 @@ use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
 
+use super::lengths::LengthArgs;
+
 /// Reissue a trace and write a run
 ///
 /// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
@@ -52,6 +54,8 @@ pub(in crate::cli) struct ReplayArgs {
     pub(super) when: WhenArgs,
     #[command(flatten)]
     pub(super) what: WhatArgs,
+    #[command(flatten)]
+    lengths: LengthArgs,
     #[command(flatten)]
     pub(super) how: HowArgs,
     #[command(flatten)]
@@ -195,6 +199,7 @@ impl ReplayArgs {
         let api_key = self.what.api_key_env.as_deref().map(api_key).transpose()?;
         Ok(Rewrite {
             models: self.what.model_map.clone(),
+            lengths: self.lengths.lengths(),
             sets: self.what.set.clone(),
             headers: self.what.header.clone(),
             api_key,
@@ -263,6 +268,7 @@ impl ReplayArgs {
         put("probe", json!(self.how.probe));
         put("spare", json!(self.how.spare));
         put("ahead", json!(self.how.ahead));
+        self.lengths.describe(&mut options);
         options
     }
 }

@@ -14,6 +14,7 @@ use super::{Outcome, UsageError};
 use stage::{Ended, Stage, fetch};
 
 mod args;
+mod lengths;
 mod output;
 mod stage;
 

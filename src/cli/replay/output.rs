@@ -202,6 +202,11 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
         "{} output tokens; {} outputs equal to the recorded ones, {} not; {} requests waited for a connection, {} retried",
         summary.output_tokens, summary.equal, summary.different, summary.cold, summary.retried
     ));
+    if !summary.pinned.is_empty() {
+        let parts: Vec<String> =
+            summary.pinned.iter().map(|(label, n)| format!("{n} {label}")).collect();
+        line(&format!("output length pinned: {}", parts.join(", ")));
+    }
     line(&format!("sent digest {}", manifest.sent_digest));
     line(&format!("run {} in {}", manifest.run, folder.display()));
     text
@@ -233,7 +238,7 @@ fn quantiles(name: &str, histogram: &Histogram) -> String {
 fn say_misfits(misfits: u64) {
     if misfits > 0 {
         say(&format!(
-            "{misfits} requests were left as recorded where --set or --model-map found no place: their body is no JSON, is \
+            "{misfits} requests were left as recorded where --set, --model-map or --max-tokens-cap found no place: their body is no JSON, is \
              compressed, or has something else there."
         ));
     }
