@@ -116,6 +116,7 @@ requests
   recorded_output_digest VARCHAR
   output_equal BOOLEAN
   output_differs_at UBIGINT
+  output_pinned VARCHAR
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL
