@@ -21,13 +21,14 @@ use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
 
+use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
 
 /// Reissue a trace and write a run
 ///
 /// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
 /// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID (0 when it is
-/// VALID WITH DOUBTS).
+/// VALID WITH DOUBTS), or what --check looks at does not hold.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
@@ -58,6 +59,8 @@ pub(in crate::cli) struct ReplayArgs {
     lengths: LengthArgs,
     #[command(flatten)]
     pub(super) how: HowArgs,
+    #[command(flatten)]
+    pub(super) judge: JudgeArgs,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
     #[command(flatten)]
@@ -269,6 +272,7 @@ impl ReplayArgs {
         put("spare", json!(self.how.spare));
         put("ahead", json!(self.how.ahead));
         self.lengths.describe(&mut options);
+        self.judge.describe(&mut options);
         options
     }
 }
