@@ -16,6 +16,7 @@
 //! | `soft.rs` | JSON that may hold anything in any place |
 //! | `openai/` | the API family: paths, request bodies, response objects |
 //! | `response.rs` | [`ResponseReader`], which puts them together |
+//! | `ties.rs` | what ties a request to others of its conversation: [`Ties`] |
 //! | `text.rs` | comparison of two outputs |
 //!
 //! An unknown API is [`Dialect::Generic`]: its first body frame counts as its first content, its SSE events are
@@ -29,12 +30,15 @@ mod response;
 mod soft;
 mod sse;
 mod text;
+mod ties;
 
 pub use self::coding::{MAX_DECODED_BYTES, MAX_RATIO};
 pub use self::facts::{
     Dialect, FrameFacts, MAX_TEXT_BYTES, Operation, RequestFacts, ResponseFacts, Usage,
 };
-pub use self::request::request_facts;
+pub use self::openai::history::{Said, Ties, text_digest};
+pub use self::request::{request_facts, session_header};
 pub use self::response::{MAX_UNARY_BYTES, ResponseReader};
 pub use self::sse::{MAX_EVENT_BYTES, SseEvent, SseReader};
 pub use self::text::first_difference;
+pub use self::ties::{response_id, ties};

@@ -37,25 +37,27 @@ pub fn request_facts(
             Dialect::Generic => body.describe_any(&mut facts),
         }
     }
-    if let Some(session) = session(headers) {
+    if let Some(session) = session_header(headers) {
         facts.session = Some(session);
     }
     facts
 }
 
-enum Coded {
+pub(super) enum Coded {
     Yes,
     No,
 }
 
 impl Coded {
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         if headers.contains_key(http::header::CONTENT_ENCODING) { Self::Yes } else { Self::No }
     }
 }
 
-/// Returns the conversation that a header names.
-fn session(headers: &HeaderMap) -> Option<String> {
+/// Returns the conversation that one of the usual headers names (`x-session-id`, `x-conversation-id`,
+/// `x-session-affinity`, `session-id`).
+#[must_use]
+pub fn session_header(headers: &HeaderMap) -> Option<String> {
     SESSION_HEADERS
         .iter()
         .filter_map(|name| headers.get(*name)?.to_str().ok())

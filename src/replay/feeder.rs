@@ -104,9 +104,12 @@ pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Ou
             body.len()
         ));
     }
-    rewrite
+    let (body, fits) = rewrite.salt(&head.headers, body, known.copy);
+    let mut outgoing = rewrite
         .apply(&head, body, known.length)
-        .map_err(|error| format!("exchange {}: {error}", known.id.0))
+        .map_err(|error| format!("exchange {}: {error}", known.id.0))?;
+    outgoing.misfit |= !fits;
+    Ok(outgoing)
 }
 
 // === impl Feeder ===

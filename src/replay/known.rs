@@ -5,16 +5,25 @@ use std::sync::Arc;
 use crate::clock::Nanos;
 use crate::replay::call::Leave;
 use crate::replay::pin::Length;
+use crate::replay::session::Turn;
 use crate::results::rows::Measurement;
 use crate::trace::record::{ExchangeId, Version};
 
-/// An exchange that can be replayed, some 200 bytes of it.
+/// An exchange that can be replayed, some 250 bytes of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
     /// Its number in the trace.
     pub id: ExchangeId,
     /// When its request was recorded.
     pub at: Nanos,
+    /// When it starts for the plan: as recorded, unless the load was scaled.
+    pub start: Nanos,
+    /// Its place in its session.
+    pub turn: Turn,
+    /// Which copy of its session it belongs to; 0 for the recorded one.
+    pub copy: u32,
+    /// How often its session is played, at least 1.
+    pub copies: u32,
     /// The version that its client spoke.
     pub version: Version,
     /// Bytes of its request body.
@@ -44,12 +53,8 @@ pub struct Twin {
     pub input_tokens: Option<u64>,
     /// Output tokens.
     pub output_tokens: Option<u64>,
-    /// Where the count of output tokens came from.
-    pub output_tokens_source: Option<Arc<str>>,
     /// Finish reason.
     pub finish_reason: Option<Arc<str>>,
-    /// Shape of the tool calls.
-    pub tool_shape: Option<Arc<str>>,
     /// Digest of the output, as in the run folder.
     pub digest: Option<Box<str>>,
 }
@@ -57,9 +62,20 @@ pub struct Twin {
 // === impl Known ===
 
 impl Known {
-    /// Puts the twin into a row.
+    /// Returns the round that its row names when it is released in `round`: each copy of an exchange has rounds of its own, so
+    /// that exchange and round tell rows apart.
+    #[must_use]
+    pub fn round(&self, round: u32) -> u32 {
+        round.saturating_mul(self.copies).saturating_add(self.copy)
+    }
+
+    /// Puts the twin into a row, and its place in a session where one was found.
     pub fn put(&self, row: &mut Measurement) {
         let twin = &self.twin;
+        if let Some(session) = &self.turn.name {
+            row.session = Some(session.to_string());
+            row.turn = Some(self.turn.turn);
+        }
         row.model_recorded = self.model.as_deref().map(str::to_owned);
         row.recorded_at_ns = Some(self.at.as_i64());
         row.recorded_status = twin.status;
@@ -69,8 +85,6 @@ impl Known {
         row.recorded_input_tokens = twin.input_tokens;
         row.recorded_output_tokens = twin.output_tokens;
         row.recorded_finish_reason = twin.finish_reason.as_deref().map(str::to_owned);
-        row.recorded_output_tokens_source = twin.output_tokens_source.as_deref().map(str::to_owned);
-        row.recorded_tool_shape = twin.tool_shape.as_deref().map(str::to_owned);
         row.recorded_output_digest = twin.digest.as_deref().map(str::to_owned);
     }
 }

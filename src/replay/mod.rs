@@ -9,6 +9,8 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out |
+//! | [`session`] | which exchanges belong to one conversation, in which order |
+//! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
 //! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes |
 //! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
@@ -41,6 +43,8 @@ pub mod rewrite;
 pub mod route;
 pub mod row;
 pub mod run;
+pub mod scale;
+pub mod session;
 pub mod splice;
 pub mod summary;
 pub mod survey;

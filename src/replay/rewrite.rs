@@ -6,7 +6,7 @@
 //! [`crate::trace::redact`]'s); query parameters go likewise. The user's key comes in by [`Rewrite::api_key`] or a header of their own.
 //!
 //! All else, `Accept-Encoding` included, is sent as it was recorded, in the recorded order; the body to the byte but for
-//! the values that `--set` and `--model-map` name ([`splice`]).
+//! the values that `--set` and `--model-map` name ([`splice`]), and the prefix of a copy ([`crate::replay::scale::salted`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::replay::pin::{self, Length, Lengths, Pinned};
+use crate::replay::scale::salted;
 use crate::replay::splice;
 use crate::trace::record::RequestHead;
 use crate::trace::redact::{REDACTED, is_credential, is_credential_parameter};
@@ -40,6 +41,8 @@ pub struct Rewrite {
     pub redacted: Vec<String>,
     /// Whether any other field's or parameter's value may have been replaced, too.
     pub redacts_unlisted: bool,
+    /// Seed of the prefixes of copies.
+    pub seed: u64,
 }
 
 /// `OLD=NEW`: a model to be renamed; `*` is any.
@@ -142,6 +145,19 @@ impl Rewrite {
         Ok(Outgoing { method: head.method.clone(), uri, headers, body, digest, misfit, pinned })
     }
 
+    /// Puts the prefix of a copy into the body of one of its requests, and returns whether there was a place for it. What is
+    /// no copy, and what has no body, needs none.
+    #[must_use]
+    pub fn salt(&self, headers: &HeaderMap, body: Bytes, copy: u32) -> (Bytes, bool) {
+        if copy == 0 || body.is_empty() {
+            return (body, true);
+        }
+        match salted(&body, copy, self.seed).filter(|_| is_plain(headers)) {
+            Some(salted) => (salted.into(), true),
+            None => (body, false),
+        }
+    }
+
     /// Returns path and query, redacted parameters left out.
     fn uri(&self, target: &str) -> Result<Uri, RewriteError> {
         let wrong = || RewriteError::Target(target.chars().take(200).collect());
@@ -170,11 +186,7 @@ impl Rewrite {
         if body.is_empty() || (unchanged && self.lengths == Lengths::default()) {
             return Changed { body, misfit: false, pinned: None };
         }
-        let is_plain = head
-            .headers
-            .get(CONTENT_ENCODING)
-            .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if !is_plain {
+        if !is_plain(&head.headers) {
             let pinned = pin::edit(self.lengths, path, b"", length).pinned;
             return Changed { body, misfit: !unchanged || self.lengths.cap.is_some(), pinned };
         }
@@ -291,6 +303,13 @@ impl fmt::Display for ModelMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.from.as_deref().unwrap_or("*"), self.to)
     }
+}
+
+/// Returns whether a body can be changed: it has no content coding.
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Digests a request: each part with its length before it, so that no two requests give the same bytes.

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use crate::clock::{Anchor, Nanos};
-use crate::dialect::{RequestFacts, ResponseReader};
+use crate::dialect::{RequestFacts, ResponseFacts, ResponseReader};
 use crate::http::Carried;
 use crate::replay::call::Done;
 use crate::replay::known::Known;
 use crate::replay::pin::Pinned;
 use crate::replay::plan::Release;
-use crate::results::answers;
 use crate::results::marks;
 use crate::results::rows::{FrameRow, Measurement};
 use crate::trace::record::{ExchangeId, Fault, FaultKind, FaultSide, Outcome};
@@ -59,7 +58,7 @@ pub fn rows(
         put_carried(&mut row, carried);
     }
     marks::put_end(&mut row, done.outcome, done.fault.as_ref());
-    let (mut frames, mut text) = (Vec::new(), String::new());
+    let mut frames = Vec::new();
     if let Some(head) = &done.head {
         row.headers_ns = Some(head.at.as_i64());
         row.status = Some(head.status.as_u16());
@@ -76,10 +75,9 @@ pub fn rows(
             .collect();
         let facts = reader.finish(done.outcome == Outcome::Complete);
         marks::put_response(&mut row, &facts, &frames);
-        text = facts.text;
+        put_comparison(&mut row, &facts, known, compare);
     }
     row.output_pinned = sent.pinned.map(|pinned| pinned.settle(&row).to_owned());
-    put_comparison(&mut row, &text, known, compare);
     marks::derive(&mut row, &frames, anchor);
     (row, frames)
 }
@@ -91,7 +89,6 @@ pub fn unsent(run: &str, anchor: Anchor, sent: &Sent, known: &Known, why: String
     row.end_ns = row.due_ns;
     let fault = Fault { side: FaultSide::Local, kind: FaultKind::Other, text: why };
     marks::put_end(&mut row, Outcome::Failed, Some(&fault));
-    answers::fill(&mut row);
     marks::derive(&mut row, &[], anchor);
     row
 }
@@ -100,7 +97,7 @@ fn begin(run: &str, sent: &Sent, known: &Known) -> Measurement {
     let mut row = Measurement {
         run: run.to_owned(),
         exchange: known.id.0,
-        round: sent.release.round,
+        round: known.round(sent.release.round),
         target: sent.target.to_string(),
         method: sent.method.to_string(),
         path: sent.path.clone(),
@@ -148,11 +145,24 @@ fn frame_row(
     }
 }
 
-/// Compares the answer with the recorded one.
-fn put_comparison(row: &mut Measurement, text: &str, known: &Known, compare: &mut impl Compare) {
-    answers::fill(row);
-    if row.output_equal == Some(false) {
-        row.output_differs_at = compare.differs_at(known.id, text);
+/// Compares the output with the recorded one, where both are whole.
+fn put_comparison(
+    row: &mut Measurement,
+    facts: &ResponseFacts,
+    known: &Known,
+    compare: &mut impl Compare,
+) {
+    let complete = marks::outcome_name(Outcome::Complete);
+    let (Some(ours), Some(theirs)) = (&row.output_digest, &row.recorded_output_digest) else {
+        return;
+    };
+    if row.outcome != complete || known.twin.outcome != complete {
+        return;
+    }
+    let equal = ours == theirs;
+    row.output_equal = Some(equal);
+    if !equal {
+        row.output_differs_at = compare.differs_at(known.id, &facts.text);
     }
 }
 

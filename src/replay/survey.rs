@@ -1,6 +1,6 @@
 //! The survey: one pass over a trace, before anything is planned, that keeps of each exchange what must be known ahead
-//! ([`Known`]) and counts what can't or shall not be replayed. Memory: the exchanges that are open at one time, and some 200
-//! bytes for each that is kept.
+//! ([`Known`]) and counts what can't or shall not be replayed. Memory: the exchanges that are open at one time, and some 250
+//! bytes for each that is kept. What [`Finder`] needs for itself is said there.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,8 +13,9 @@ use crate::clock::Anchor;
 use crate::replay::call::Leave;
 use crate::replay::known::{Known, Twin};
 use crate::replay::pin::Length;
+use crate::replay::session::{Finder, Member, SessionKeys, Turn};
 use crate::results::filter::{Filter, Subject};
-use crate::results::recorded::recorded;
+use crate::results::recorded::recorded_with_text;
 use crate::results::rows::Measurement;
 use crate::trace::record::{End, Event, Outcome};
 use crate::trace::{Assembler, Exchange, TraceError};
@@ -24,6 +25,8 @@ use crate::trace::{Assembler, Exchange, TraceError};
 pub struct Survey {
     /// What can be replayed and passes the filters, in the order of the recorded starts.
     pub known: Vec<Known>,
+    /// Sessions that are named or have more than one turn.
+    pub sessions: u32,
     /// What is left out.
     pub left_out: LeftOut,
 }
@@ -43,47 +46,108 @@ pub struct LeftOut {
 #[derive(Default)]
 struct Names(BTreeSet<Arc<str>>);
 
+/// What a survey works with.
+struct Surveyor<'a> {
+    filters: &'a [Filter],
+    anchor: Anchor,
+    names: Names,
+    finder: Finder,
+    kept: Vec<(Known, Member)>,
+    left_out: LeftOut,
+}
+
 enum Verdict {
-    Keep(Box<Known>),
+    Keep(Box<(Known, Member)>),
     Filtered,
     Partial,
     Tunnel,
 }
 
-/// Goes through the events of a trace.
+/// Goes through the events of a trace, and finds sessions by `keys`.
 ///
 /// # Errors
 /// The trace can't be read.
 pub fn survey(
     events: impl Iterator<Item = Result<Event, TraceError>>,
     filters: &[Filter],
+    keys: &SessionKeys,
     anchor: Anchor,
 ) -> Result<Survey, TraceError> {
-    let mut survey = Survey::default();
-    let mut names = Names::default();
+    let mut surveyor = Surveyor {
+        filters,
+        anchor,
+        names: Names::default(),
+        finder: Finder::new(keys.clone()),
+        kept: Vec::new(),
+        left_out: LeftOut::default(),
+    };
     let mut assembler = Assembler::default();
     for event in events {
         if let Some(exchange) = assembler.push(event?) {
-            survey.add(&exchange, filters, anchor, &mut names);
+            surveyor.add(&exchange);
         }
     }
     for exchange in assembler.finish() {
-        survey.add(&exchange, filters, anchor, &mut names);
+        surveyor.add(&exchange);
     }
-    survey.known.sort_by_key(|known| (known.at, known.id));
-    Ok(survey)
+    Ok(surveyor.finish())
 }
 
-// === impl Survey ===
+// === impl Surveyor ===
 
-impl Survey {
-    fn add(&mut self, exchange: &Exchange, filters: &[Filter], anchor: Anchor, names: &mut Names) {
-        match judge(exchange, filters, anchor, names) {
-            Verdict::Keep(known) => self.known.push(*known),
+impl Surveyor<'_> {
+    fn add(&mut self, exchange: &Exchange) {
+        match self.judge(exchange) {
+            Verdict::Keep(kept) => self.kept.push(*kept),
             Verdict::Filtered => self.left_out.filtered += 1,
             Verdict::Partial => self.left_out.partial += 1,
             Verdict::Tunnel => self.left_out.tunnels += 1,
         }
+    }
+
+    fn finish(mut self) -> Survey {
+        self.kept.sort_by_key(|(known, _)| (known.at, known.id));
+        let sessions = self.finder.settle(&mut self.kept);
+        let known = self.kept.into_iter().map(|(known, _)| known).collect();
+        Survey { known, sessions, left_out: self.left_out }
+    }
+
+    fn judge(&mut self, exchange: &Exchange) -> Verdict {
+        let request = &exchange.request;
+        let (row, _frames, text) = recorded_with_text(exchange, self.anchor);
+        let subject = Subject::new(exchange, &row);
+        if !self.filters.iter().all(|filter| filter.holds(&subject)) {
+            return Verdict::Filtered;
+        }
+        let switched = exchange
+            .response
+            .as_ref()
+            .is_some_and(|response| response.status == StatusCode::SWITCHING_PROTOCOLS);
+        if request.method == Method::CONNECT || switched || wants_websocket(&request.headers) {
+            return Verdict::Tunnel;
+        }
+        let request_bytes =
+            exchange.request_frames.iter().map(|frame| frame.data.len() as u64).sum();
+        if !is_whole(exchange, request_bytes) {
+            return Verdict::Partial;
+        }
+        let member = self.finder.push(exchange, &text);
+        let names = &mut self.names;
+        let known = Known {
+            id: request.exchange,
+            at: request.at,
+            start: request.at,
+            turn: Turn::default(),
+            copy: 0,
+            copies: 1,
+            version: request.version,
+            request_bytes,
+            leave: exchange.end.as_ref().and_then(|end| leave(exchange, end)),
+            length: Length::of(&row),
+            model: row.model_recorded.as_deref().map(|model| names.keep(model)),
+            twin: twin(exchange, &row, names),
+        };
+        Verdict::Keep(Box::new((known, member)))
     }
 }
 
@@ -120,36 +184,6 @@ impl Names {
     }
 }
 
-fn judge(exchange: &Exchange, filters: &[Filter], anchor: Anchor, names: &mut Names) -> Verdict {
-    let request = &exchange.request;
-    let (row, _frames) = recorded(exchange, anchor);
-    let subject = Subject::new(exchange, &row);
-    if !filters.iter().all(|filter| filter.holds(&subject)) {
-        return Verdict::Filtered;
-    }
-    let switched = exchange
-        .response
-        .as_ref()
-        .is_some_and(|response| response.status == StatusCode::SWITCHING_PROTOCOLS);
-    if request.method == Method::CONNECT || switched || wants_websocket(&request.headers) {
-        return Verdict::Tunnel;
-    }
-    let request_bytes = exchange.request_frames.iter().map(|frame| frame.data.len() as u64).sum();
-    if !is_whole(exchange, request_bytes) {
-        return Verdict::Partial;
-    }
-    Verdict::Keep(Box::new(Known {
-        id: request.exchange,
-        at: request.at,
-        version: request.version,
-        request_bytes,
-        leave: exchange.end.as_ref().and_then(|end| leave(exchange, end)),
-        length: Length::of(&row),
-        model: row.model_recorded.as_deref().map(|model| names.keep(model)),
-        twin: twin(exchange, &row, names),
-    }))
-}
-
 fn wants_websocket(headers: &HeaderMap) -> bool {
     headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
@@ -182,20 +216,14 @@ fn leave(exchange: &Exchange, end: &End) -> Option<Leave> {
 
 fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
     use crate::results::marks::outcome_name;
-    // Who left after the protocol's own end has a complete answer; the trace keeps what happened.
-    let complete = outcome_name(Outcome::Complete);
-    let outcome =
-        |end: &End| if row.outcome == complete { complete } else { outcome_name(end.outcome) };
     Twin {
         status: row.status,
-        outcome: exchange.end.as_ref().map_or("", outcome),
+        outcome: exchange.end.as_ref().map_or("", |end| outcome_name(end.outcome)),
         ttft_ns: row.ttft_ns,
         e2e_ns: row.e2e_ns,
         input_tokens: row.input_tokens,
         output_tokens: row.output_tokens,
-        output_tokens_source: row.output_tokens_source.as_deref().map(|name| names.keep(name)),
         finish_reason: row.finish_reason.as_deref().map(|reason| names.keep(reason)),
-        tool_shape: row.tool_shape.as_deref().map(|shape| names.keep(shape)),
         digest: row.output_digest.as_deref().map(Into::into),
     }
 }
@@ -273,7 +301,9 @@ mod tests {
     /// Checks what becomes of one exchange: `kept`, `tunnel`, `partial` or `filtered`.
     fn check(events: Vec<Event>, filter: &str, expected: &str) -> Option<Known> {
         let filters: Vec<Filter> = filter.parse().into_iter().collect();
-        let survey = survey(events.into_iter().map(Ok), &filters, Anchor(0)).unwrap();
+        let survey =
+            survey(events.into_iter().map(Ok), &filters, &SessionKeys::default(), Anchor(0))
+                .unwrap();
         let LeftOut { filtered, tunnels, partial } = survey.left_out;
         let seen = match (survey.known.len(), tunnels, partial, filtered) {
             (1, 0, 0, 0) => "kept",
@@ -348,7 +378,8 @@ mod tests {
         let mut events: Vec<Event> =
             [3, 1, 2].into_iter().map(|id| request(id, "GET", &[])).collect();
         events.extend([1, 2, 3].map(|id| end(id, Outcome::Complete, ended(true, 0), 0)));
-        let survey = survey(events.into_iter().map(Ok), &[], Anchor(0)).unwrap();
+        let survey =
+            survey(events.into_iter().map(Ok), &[], &SessionKeys::default(), Anchor(0)).unwrap();
         assert_eq!(survey.known.iter().map(|known| known.id.0).collect::<Vec<_>>(), [1, 2, 3]);
     }
 }

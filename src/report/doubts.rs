@@ -1,6 +1,5 @@
 //! Looks for doubts in a summary. Each threshold is named, and stands at the end.
 
-use crate::results::answers::{Aspect, Compared};
 use crate::results::manifest::Verdict;
 
 use super::summary::Summary;
@@ -145,14 +144,14 @@ fn about_the_responses(summary: &Summary, found: &mut Vec<Warning>) {
 
 #[expect(clippy::cast_precision_loss, reason = "shares")]
 fn about_the_recording(summary: &Summary, found: &mut Vec<Warning>) {
-    let seen = &summary.answers;
-    let Compared { rows: of, different: differ } = seen.of(Aspect::Status);
+    let seen = &summary.fidelity;
+    let differ = seen.statuses - seen.statuses_equal;
     if differ > 0 {
-        found.push(Warning::StatusesDiffer { differ, of });
+        found.push(Warning::StatusesDiffer { differ, of: seen.statuses });
     }
-    let Compared { rows: of, different: differ } = seen.of(Aspect::Text);
+    let differ = seen.outputs - seen.outputs_equal;
     if differ > 0 {
-        found.push(Warning::OutputsDiffer { differ, of });
+        found.push(Warning::OutputsDiffer { differ, of: seen.outputs });
     }
     if seen.recorded_output_tokens > 0 {
         let (now, then) = (seen.output_tokens as f64, seen.recorded_output_tokens as f64);
@@ -208,9 +207,8 @@ mod tests {
     use crate::report::machines::GpuUse;
     use crate::report::series::Level;
     use crate::report::stats::Spread;
-    use crate::report::summary::{Counts, ErrorCount, ErrorKey};
+    use crate::report::summary::{Counts, ErrorCount, ErrorKey, Fidelity};
     use crate::report::warnings::Weight;
-    use crate::results::answers::Answers;
 
     /// A run that leaves nothing to be desired.
     fn sound() -> Summary {
@@ -331,16 +329,13 @@ mod tests {
 
     #[test]
     fn what_differs_from_the_recording_is_doubted() {
-        let seen = |answers: Answers| move |run: &mut Summary| run.answers = answers;
-        let differs = |aspect| Answers {
-            compared: [(aspect, Compared { rows: 9, different: 1 })].into(),
-            ..Answers::default()
-        };
-        check(&["statuses_differ"], seen(differs(Aspect::Status)));
-        check(&["outputs_differ"], seen(differs(Aspect::Text)));
+        let seen = |fidelity: Fidelity| move |run: &mut Summary| run.fidelity = fidelity;
+        let none = Fidelity::default();
+        check(&["statuses_differ"], seen(Fidelity { statuses: 9, statuses_equal: 8, ..none }));
+        check(&["outputs_differ"], seen(Fidelity { outputs: 9, outputs_equal: 8, ..none }));
         check(
             &["lengths_differ"],
-            seen(Answers { recorded_output_tokens: 100, output_tokens: 90, ..Answers::default() }),
+            seen(Fidelity { recorded_output_tokens: 100, output_tokens: 90, ..none }),
         );
     }
 

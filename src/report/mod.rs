@@ -6,7 +6,6 @@
 //!
 //! Reading order: [`summary`], [`stats`], [`warnings`], then the rest.
 
-mod answers;
 mod chart;
 pub mod compare;
 mod counting;

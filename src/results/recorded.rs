@@ -11,6 +11,16 @@ use crate::trace::record::{Frame, Outcome, Side};
 /// `target` are left empty: the trace's header names them. An exchange without a recorded end has an empty outcome.
 #[must_use]
 pub fn recorded(exchange: &Exchange, anchor: Anchor) -> (Measurement, Vec<FrameRow>) {
+    let (row, frames, _text) = recorded_with_text(exchange, anchor);
+    (row, frames)
+}
+
+/// Does the same as [`recorded`], and returns the answer text of the first choice too.
+#[must_use]
+pub fn recorded_with_text(
+    exchange: &Exchange,
+    anchor: Anchor,
+) -> (Measurement, Vec<FrameRow>, String) {
     let request = &exchange.request;
     let body = exchange.request_body();
     let facts = dialect::request_facts(&request.method, &request.target, &request.headers, &body);
@@ -40,7 +50,7 @@ pub fn recorded(exchange: &Exchange, anchor: Anchor) -> (Measurement, Vec<FrameR
         row.end_ns = Some(end.at.as_i64());
         marks::put_end(&mut row, end.outcome, end.fault.as_ref());
     }
-    let mut frames = Vec::new();
+    let (mut frames, mut text) = (Vec::new(), String::new());
     if let Some(response) = &exchange.response {
         row.headers_ns = Some(response.at.as_i64());
         row.status = Some(response.status.as_u16());
@@ -54,9 +64,10 @@ pub fn recorded(exchange: &Exchange, anchor: Anchor) -> (Measurement, Vec<FrameR
             .collect();
         let facts = reader.finish(outcome == Some(Outcome::Complete));
         marks::put_response(&mut row, &facts, &frames);
+        text = facts.text;
     }
     marks::derive(&mut row, &frames, anchor);
-    (row, frames)
+    (row, frames, text)
 }
 
 /// Returns the recorded answer text of the first choice.

@@ -21,11 +21,11 @@ table! {
         pub run: String,
         /// Number of the exchange in the trace; joins runs with each other and with the recording.
         pub exchange: u64,
-        /// Which time around the trace, from 0, with `--loop`.
+        /// Which time around the trace, from 0, with `--loop`; with `--clone N` N times that, plus the number of the copy.
         pub round: u32,
-        /// Conversation that the exchange belongs to, where one is named.
+        /// Session that the exchange belongs to: as the traffic names it, or `#ID` by its first exchange; `~N` after it for copy N.
         pub session: Option<String>,
-        /// Number of user turns in the request, from 1.
+        /// Place in the session, from 1, where a replay found one; else the number of messages of the user in the request.
         pub turn: Option<u32>,
         /// Base URL that it was sent to (for an exported trace: the upstream).
         pub target: String,
@@ -177,29 +177,6 @@ table! {
         /// bound only. Not pinned: `constrained` decoding, several `choices`, a recorded output that was `cut_short` or is of
         /// `unknown_length`, a body with `no_place` for it. None: not asked for, or no output to pin.
         pub output_pinned: Option<String>,
-
-        /// Shape of the tool calls in the response: names and argument keys in order, no values, as in
-        /// `weather(city,days); look()`; `?` for arguments that are no JSON object. None without calls.
-        pub tool_shape: Option<String>,
-        /// The same of the recorded response.
-        pub recorded_tool_shape: Option<String>,
-        /// Recorded twin: where its count of output tokens came from.
-        pub recorded_output_tokens_source: Option<String>,
-        /// Whether the status is the recorded one; false, too, where one was recorded and the request failed before it.
-        pub status_equal: Option<bool>,
-        /// Whether the outcome is the recorded one.
-        pub outcome_equal: Option<bool>,
-        /// Whether the finish reason is the recorded one; none unless both answers are whole and one of them has one.
-        pub finish_reason_equal: Option<bool>,
-        /// Whether the same tools were called with the same argument keys; none unless both answers are whole and one calls any.
-        pub tool_shape_equal: Option<bool>,
-        /// Input tokens less the recorded ones.
-        pub input_tokens_diff: Option<i64>,
-        /// Output tokens less the recorded ones; none where they were not counted in the same way.
-        pub output_tokens_diff: Option<i64>,
-        /// Whether status, finish reason, tool calls and output are all as recorded, as far as they can be compared; none
-        /// where nothing can.
-        pub answer_equal: Option<bool>,
     }
 }
 

@@ -17,6 +17,7 @@ use reenact::replay::rewrite::Rewrite;
 use reenact::replay::route::{RouteOptions, Speak};
 use reenact::replay::row::Compare;
 use reenact::replay::run::{self, Ran, Setup, Stop};
+use reenact::replay::session::SessionKeys;
 use reenact::replay::survey::survey;
 use reenact::results::manifest::Manifest;
 use reenact::results::rows::{FrameRow, Measurement};
@@ -213,7 +214,10 @@ pub(crate) fn replay_until(
 ) -> Finished {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::open(&write_trace(folder.path(), recorded)).unwrap();
-    let known: Arc<[_]> = survey(trace.scan().unwrap(), &[], Anchor(0)).unwrap().known.into();
+    let known: Arc<[_]> = survey(trace.scan().unwrap(), &[], &SessionKeys::default(), Anchor(0))
+        .unwrap()
+        .known
+        .into();
     let starts: Vec<Nanos> = known.iter().map(|known| known.at).collect();
     let plan_options = PlanOptions {
         timing: Timing::Recorded { speed: 1.0 },

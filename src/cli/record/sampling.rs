@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use http::Method;
 
-use crate::proxy::sampling::{FieldIs, MILLION, Only, Sampler, SessionKey};
+use crate::proxy::sampling::{FieldIs, Only, Sampler, SessionKey};
 use crate::proxy::sieve::{Mesh, StatusIs};
 use crate::results::filter::Patterns;
 
@@ -17,7 +17,7 @@ use super::args::bytes;
 pub(super) struct SamplingArgs {
     /// Share of the sessions to record, such as 0.1 or 10%; chosen by a hash with the key of --redact-key-file, so that
     /// recorders with the same key choose the same sessions
-    #[arg(long, value_name = "SHARE", env = "REENACT_SAMPLE", default_value = "1", value_parser = share)]
+    #[arg(long, value_name = "SHARE", env = "REENACT_SAMPLE", default_value = "1", value_parser = crate::cli::share::share)]
     sample: u32,
     /// What tells sessions apart, the first that a request has: header:NAME, query:NAME, address (the client's), connection.
     /// Behind a gateway that shares its connections, name a header
@@ -65,52 +65,5 @@ impl SamplingArgs {
     /// Returns what is decided at the end.
     pub(super) fn mesh(&self) -> Mesh {
         Mesh { statuses: self.only_status.clone(), slower: self.only_slower }
-    }
-}
-
-/// Reads a share such as `0.1` or `10%`, in parts per million.
-fn share(text: &str) -> Result<u32, String> {
-    let bad = || format!("`{text}` is no share; write it like 0.1 or 10%, from 0 to 1");
-    let (number, of) = match text.strip_suffix('%') {
-        Some(percent) => (percent, 100.0),
-        None => (text, 1.0),
-    };
-    let share = number.trim().parse::<f64>().map_err(|_| bad())? / of;
-    if !(0.0..=1.0).contains(&share) {
-        return Err(bad());
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "from 0 to a million"
-    )]
-    let ppm = (share * f64::from(MILLION)).round() as u32;
-    if ppm == 0 && share > 0.0 {
-        return Err(format!("`{text}` is less than a millionth, which is the smallest share"));
-    }
-    Ok(ppm)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_parts_of_one_or_percent() {
-        for (text, expected) in [
-            ("1", Some(MILLION)),
-            ("0", Some(0)),
-            ("0.1", Some(100_000)),
-            ("10%", Some(100_000)),
-            ("0.000001", Some(1)),
-            ("0.0000001", None),
-            ("1.5", None),
-            ("-0.1", None),
-            ("101%", None),
-            ("NaN", None),
-            ("some", None),
-        ] {
-            assert_eq!(share(text).ok(), expected, "{text}");
-        }
     }
 }

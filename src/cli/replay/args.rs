@@ -21,14 +21,14 @@ use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
 
-use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
+use super::scale::ScaleArgs;
 
 /// Reissue a trace and write a run
 ///
 /// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
 /// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID (0 when it is
-/// VALID WITH DOUBTS), or what --check looks at does not hold.
+/// VALID WITH DOUBTS).
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
@@ -58,9 +58,9 @@ pub(in crate::cli) struct ReplayArgs {
     #[command(flatten)]
     lengths: LengthArgs,
     #[command(flatten)]
-    pub(super) how: HowArgs,
+    pub(super) scale: ScaleArgs,
     #[command(flatten)]
-    pub(super) judge: JudgeArgs,
+    pub(super) how: HowArgs,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
     #[command(flatten)]
@@ -208,6 +208,7 @@ impl ReplayArgs {
             api_key,
             redacted: Vec::new(),
             redacts_unlisted: false,
+            seed: self.when.seed,
         })
     }
 
@@ -272,7 +273,7 @@ impl ReplayArgs {
         put("spare", json!(self.how.spare));
         put("ahead", json!(self.how.ahead));
         self.lengths.describe(&mut options);
-        self.judge.describe(&mut options);
+        self.scale.put(&mut options);
         options
     }
 }
@@ -289,7 +290,7 @@ fn api_key(variable: &str) -> anyhow::Result<HeaderValue> {
 }
 
 /// Reads a time: `30s`, `5m`, or a bare number of seconds.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds)
             .map_err(|error| format!("{error}; write it like 500ms, 30s or 5m")),

@@ -14,9 +14,9 @@ use super::{Outcome, UsageError};
 use stage::{Ended, Stage, fetch};
 
 mod args;
-mod judge;
 mod lengths;
 mod output;
+mod scale;
 mod stage;
 
 pub(super) use args::ReplayArgs;
@@ -24,6 +24,7 @@ pub(super) use args::ReplayArgs;
 pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     check(&args.plan_options())?;
+    args.scale.check()?;
     let options = args.identity.read_options()?;
     let trace = Trace::open_with(&args.trace, &options)?;
     let policy = trace.header().policy.as_ref();
@@ -39,9 +40,11 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let redacted = trace.header().redacted.clone();
     let rewrite = Rewrite { redacted, redacts_unlisted, ..rewrite };
     output::health(&args.trace, trace.health());
-    let survey = survey(trace.scan()?, &args.what.filter, trace.header().anchor)?;
+    let keys = &args.scale.session_key;
+    let mut survey = survey(trace.scan()?, &args.what.filter, keys, trace.header().anchor)?;
     output::left_out(&survey.left_out);
-    let starts: Vec<_> = survey.known.iter().map(|known| known.at).collect();
+    args.scale.scale(&mut survey, args.when.seed)?;
+    let starts: Vec<_> = survey.known.iter().map(|known| known.start).collect();
     let plan = plan(&starts, args.plan_options()).map_err(|error| args.explain(error, &survey))?;
     if args.dry_run {
         return output::dry_run(
@@ -58,10 +61,9 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     drop(trace);
     let Ended { manifest, summary, ran } = stage.run(&plan, &out)?;
     output::summary(&out, &manifest, &summary, &ran, args.json)?;
-    let holds = args.judge.holds(&manifest);
     Ok(match manifest.verdict {
-        Verdict::Valid | Verdict::Doubtful if holds => Outcome::Done,
-        Verdict::Valid | Verdict::Doubtful | Verdict::Invalid => Outcome::Loss,
+        Verdict::Valid | Verdict::Doubtful => Outcome::Done,
+        Verdict::Invalid => Outcome::Loss,
     })
 }
 

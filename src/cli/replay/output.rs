@@ -23,7 +23,6 @@ use crate::replay::rewrite::Rewrite;
 use crate::replay::run::Ran;
 use crate::replay::summary::{Summary, Tally};
 use crate::replay::survey::LeftOut;
-use crate::results::answers::Aspect;
 use crate::results::manifest::Manifest;
 use crate::trace::Health;
 
@@ -101,7 +100,7 @@ pub(super) fn dry_run(
         let model = facts.model.as_deref().unwrap_or("-");
         if json {
             let line = json!({
-                "exchange": known.id, "round": release.round, "due_ns": release.due, "method": outgoing.method.as_str(),
+                "exchange": known.id, "round": known.round(release.round), "session": known.turn.name.as_deref(), "turn": known.turn.turn, "due_ns": release.due, "method": outgoing.method.as_str(),
                 "url": url, "model": facts.model, "bytes": outgoing.body.len(),
                 "digest": &outgoing.digest.to_hex()[..32],
             });
@@ -199,14 +198,9 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
     ] {
         line(&quantiles(name, histogram));
     }
-    let outputs = summary.answers.of(Aspect::Text);
     line(&format!(
         "{} output tokens; {} outputs equal to the recorded ones, {} not; {} requests waited for a connection, {} retried",
-        summary.output_tokens,
-        outputs.rows - outputs.different,
-        outputs.different,
-        summary.cold,
-        summary.retried
+        summary.output_tokens, summary.equal, summary.different, summary.cold, summary.retried
     ));
     if !summary.pinned.is_empty() {
         let parts: Vec<String> =
@@ -244,8 +238,8 @@ fn quantiles(name: &str, histogram: &Histogram) -> String {
 fn say_misfits(misfits: u64) {
     if misfits > 0 {
         say(&format!(
-            "{misfits} requests were left as recorded where --set, --model-map or --max-tokens-cap found no place: their body is no JSON, is \
-             compressed, or has something else there."
+            "{misfits} requests were left as recorded where --set, --model-map, --max-tokens-cap or --clone found no place: their body \
+             is no JSON, is compressed, or has something else there."
         ));
     }
 }

@@ -79,7 +79,7 @@ struct Chars(u64);
 
 /// A name: a string, or an object with an `id`.
 #[derive(Clone, Debug, Default)]
-struct Named(Option<String>);
+pub(super) struct Named(pub(super) Option<String>);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
