@@ -1,7 +1,7 @@
 //! The command: arguments, one file per verb, exit statuses.
 //!
 //! Data goes to stdout, words and progress to stderr. Exit status: 0 done, 1 failed, 2 usage, 3 done but with loss (gaps
-//! in a recording, damage in a trace) or with an INVALID verdict.
+//! in a recording, damage in a trace), with an INVALID verdict, or what the user wanted to hold does not.
 
 mod config;
 mod demo;
@@ -29,7 +29,7 @@ use clap::{ArgMatches, CommandFactory as _, Parser, Subcommand};
 pub enum Outcome {
     /// Done, and nothing was lost.
     Done,
-    /// Done, but with loss or with an INVALID verdict.
+    /// Done, but with loss, with an INVALID verdict, or what was to hold does not.
     Loss,
 }
 

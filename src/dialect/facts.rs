@@ -106,6 +106,9 @@ pub struct ResponseFacts {
     pub reasoning_chars: u64,
     /// Names of the tools called, in order.
     pub tool_calls: Vec<String>,
+    /// Their shape, `weather(city,days); look()`: names and argument keys in order, no values, `?` for arguments that are no
+    /// JSON object; none without calls.
+    pub tool_shape: Option<String>,
     /// BLAKE3 of the whole output of all choices in order (text, reasoning and tool calls), first 16 bytes in hex;
     /// none when there was no output.
     pub digest: Option<String>,

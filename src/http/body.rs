@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
+use crate::clock::Nanos;
 use crate::http::error::{classify, describe};
 use crate::http::pool::{Lease, Pooled};
 use crate::trace::record::FaultKind;
@@ -25,6 +26,8 @@ use crate::trace::record::FaultKind;
 pub struct ResponseBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    /// When the bytes of the last frame, or of the head, came in.
+    read_at: Option<Nanos>,
 }
 
 /// Why a response body ended early.
@@ -55,11 +58,26 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 impl ResponseBody {
     /// Takes a body and the connection that its reader has to drive; none for one that drives itself.
     pub(super) fn new(incoming: Incoming, lease: Option<Lease>) -> Self {
-        let mut body = Self { incoming, lease };
+        let mut body = Self { incoming, lease, read_at: None };
+        body.mark();
         if body.incoming.is_end_stream() {
             body.release();
         }
         body
+    }
+
+    /// Returns when the bytes of the last frame that was handed out, or of the head before the first, were read from the
+    /// connection: not when somebody had parsed them. None over HTTP/2, whose frames are read for all exchanges by a task
+    /// of the connection's, and where reads are not stamped.
+    #[must_use]
+    pub fn read_at(&self) -> Option<Nanos> {
+        self.read_at
+    }
+
+    fn mark(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            self.read_at = lease.connection().read.at();
+        }
     }
 
     /// Gives the connection back, if it is in a state to serve another request; closes it otherwise.
@@ -100,6 +118,7 @@ impl Body for ResponseBody {
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
+                this.mark();
                 // A reader that knows the length, or got trailers, may not ask again after the last frame.
                 if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.release();

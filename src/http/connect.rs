@@ -68,7 +68,7 @@ async fn open_untimed(
         SendError::unsent(FaultKind::Connect, format!("can't set TCP_NODELAY: {error}"))
     })?;
     let connected = clock.now();
-    let stream = match (origin.scheme, &options.tls) {
+    let mut stream = match (origin.scheme, &options.tls) {
         (Scheme::Http, _) => Stream::plain(socket),
         (Scheme::Https, Some(config)) => shake_hands(origin, config, socket).await?,
         (Scheme::Https, None) => {
@@ -76,6 +76,9 @@ async fn open_untimed(
             return Err(SendError::unsent(FaultKind::Tls, text));
         }
     };
+    if options.stamp_reads {
+        stream.stamp_reads(clock);
+    }
     Ok(Opened { stream, connect: connected - begun, tls: clock.now() - connected })
 }
 

@@ -24,6 +24,8 @@ pub struct ClientOptions {
     pub max_header_bytes: u32,
     /// Keep the case of HTTP/1.1 response header names, for a server that writes them out again.
     pub preserve_header_case: bool,
+    /// Stamp each read of a connection, so that a frame of an HTTP/1.1 response tells when its bytes came.
+    pub stamp_reads: bool,
     /// Connections at once, shared with every client that has the same; any number without.
     pub budget: Option<Budget>,
 }
@@ -53,6 +55,7 @@ impl Default for ClientOptions {
             max_headers: 100,
             max_header_bytes: 256 << 10,
             preserve_header_case: false,
+            stamp_reads: false,
             budget: None,
         }
     }

@@ -11,20 +11,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::clock::{Clock, Nanos};
 use crate::http::stall::{Stall, WritePatience};
 
 /// A connected socket, with or without TLS.
 pub struct Stream {
     kind: Kind,
     read: Arc<BytesRead>,
+    /// Stamps each read, if that is wanted.
+    clock: Option<Clock>,
     patience: Option<WritePatience>,
     /// Its place in a budget of connections, free again when it is closed.
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// Plain bytes read from a [`Stream`] so far: tells a peer that never answered from one that began to.
+/// Plain bytes read from a [`Stream`] so far: tells a peer that never answered from one that began to. And when the last
+/// of them were.
 #[derive(Debug, Default)]
-pub struct BytesRead(AtomicU64);
+pub struct BytesRead {
+    bytes: AtomicU64,
+    /// Nanoseconds of the stamping clock; 0 for never.
+    at: AtomicU64,
+}
 
 enum Kind {
     Plain(TcpStream),
@@ -76,6 +84,11 @@ impl Stream {
         self.patience = Some(WritePatience::new(limit, stall));
     }
 
+    /// Has every read stamped, see [`BytesRead::at`].
+    pub(super) fn stamp_reads(&mut self, clock: Clock) {
+        self.clock = Some(clock);
+    }
+
     /// Keeps a place until the connection is closed.
     pub(super) fn hold(&mut self, place: Option<OwnedSemaphorePermit>) {
         self.place = place;
@@ -105,7 +118,7 @@ impl Stream {
     }
 
     fn new(kind: Kind) -> Self {
-        Self { kind, read: Arc::default(), patience: None, place: None }
+        Self { kind, read: Arc::default(), clock: None, patience: None, place: None }
     }
 }
 
@@ -121,7 +134,7 @@ impl AsyncRead for Stream {
             Kind::Client(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Server(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
-        self.read.add(buf.filled().len() - before);
+        self.read.add(buf.filled().len() - before, self.clock);
         Poll::Ready(Ok(()))
     }
 }
@@ -186,10 +199,24 @@ impl BytesRead {
     /// Returns the bytes read so far.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
     }
 
-    fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Returns when bytes were read last; none when reads are not stamped, or there was none.
+    #[must_use]
+    pub fn at(&self) -> Option<Nanos> {
+        match self.at.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(Nanos(at)),
+        }
+    }
+
+    fn add(&self, bytes: usize, clock: Option<Clock>) {
+        // One thread at a time reads: no locked instruction is needed to add.
+        let before = self.bytes.load(Ordering::Relaxed);
+        self.bytes.store(before + bytes as u64, Ordering::Relaxed);
+        if let Some(clock) = clock {
+            self.at.store(clock.now().0, Ordering::Relaxed);
+        }
     }
 }

@@ -169,7 +169,7 @@ async fn exchange(
         .await?
     };
     let (parts, body) = Response::into_parts(response);
-    let at = clock.now();
+    let at = body.read_at().unwrap_or_else(|| clock.now());
     watch.alive = at;
     done.head = Some(Head { at, status: parts.status, headers: parts.headers });
     let leave_bytes = match leave {
@@ -192,7 +192,7 @@ async fn read(
         loop {
             match Pin::new(&mut body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let at = clock.now();
+                    let at = body.read_at().unwrap_or_else(|| clock.now());
                     watch.alive = at;
                     // Trailers carry no mark and no content.
                     let Ok(data) = frame.into_data() else { continue };

@@ -53,8 +53,12 @@ pub struct Twin {
     pub input_tokens: Option<u64>,
     /// Output tokens.
     pub output_tokens: Option<u64>,
+    /// Where the count of output tokens came from.
+    pub output_tokens_source: Option<Arc<str>>,
     /// Finish reason.
     pub finish_reason: Option<Arc<str>>,
+    /// Shape of the tool calls.
+    pub tool_shape: Option<Arc<str>>,
     /// Digest of the output, as in the run folder.
     pub digest: Option<Box<str>>,
 }
@@ -85,6 +89,8 @@ impl Known {
         row.recorded_input_tokens = twin.input_tokens;
         row.recorded_output_tokens = twin.output_tokens;
         row.recorded_finish_reason = twin.finish_reason.as_deref().map(str::to_owned);
+        row.recorded_output_tokens_source = twin.output_tokens_source.as_deref().map(str::to_owned);
+        row.recorded_tool_shape = twin.tool_shape.as_deref().map(str::to_owned);
         row.recorded_output_digest = twin.digest.as_deref().map(str::to_owned);
     }
 }

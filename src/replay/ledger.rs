@@ -196,8 +196,9 @@ impl<C: Compare> Desk<C> {
             Entry::Unsent(unsent) => {
                 let (sent, why) = *unsent;
                 let known = &self.known[sent.release.entry];
-                summary.add_unsent();
-                self.writer.request(row::unsent(&self.run, anchor, &sent, known, why))
+                let row = row::unsent(&self.run, anchor, &sent, known, why);
+                summary.add_unsent(&row);
+                self.writer.request(row)
             }
             Entry::Sample(sample) => self.writer.sample(*sample),
         }

@@ -105,6 +105,7 @@ impl Route {
                 tls: options.tls.clone(),
                 max_idle: MAX_IDLE,
                 idle_timeout: IDLE_CONNECTION,
+                stamp_reads: true,
                 ..ClientOptions::default()
             };
             Client::numbered(origin.clone(), options, clock, Arc::clone(&numbers))

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use crate::clock::{Anchor, Nanos};
-use crate::dialect::{RequestFacts, ResponseFacts, ResponseReader};
+use crate::dialect::{RequestFacts, ResponseReader};
 use crate::http::Carried;
 use crate::replay::call::Done;
 use crate::replay::known::Known;
 use crate::replay::pin::Pinned;
 use crate::replay::plan::Release;
+use crate::results::answers;
 use crate::results::marks;
 use crate::results::rows::{FrameRow, Measurement};
 use crate::trace::record::{ExchangeId, Fault, FaultKind, FaultSide, Outcome};
@@ -58,7 +59,7 @@ pub fn rows(
         put_carried(&mut row, carried);
     }
     marks::put_end(&mut row, done.outcome, done.fault.as_ref());
-    let mut frames = Vec::new();
+    let (mut frames, mut text) = (Vec::new(), String::new());
     if let Some(head) = &done.head {
         row.headers_ns = Some(head.at.as_i64());
         row.status = Some(head.status.as_u16());
@@ -75,9 +76,10 @@ pub fn rows(
             .collect();
         let facts = reader.finish(done.outcome == Outcome::Complete);
         marks::put_response(&mut row, &facts, &frames);
-        put_comparison(&mut row, &facts, known, compare);
+        text = facts.text;
     }
     row.output_pinned = sent.pinned.map(|pinned| pinned.settle(&row).to_owned());
+    put_comparison(&mut row, &text, known, compare);
     marks::derive(&mut row, &frames, anchor);
     (row, frames)
 }
@@ -89,6 +91,7 @@ pub fn unsent(run: &str, anchor: Anchor, sent: &Sent, known: &Known, why: String
     row.end_ns = row.due_ns;
     let fault = Fault { side: FaultSide::Local, kind: FaultKind::Other, text: why };
     marks::put_end(&mut row, Outcome::Failed, Some(&fault));
+    answers::fill(&mut row);
     marks::derive(&mut row, &[], anchor);
     row
 }
@@ -145,24 +148,11 @@ fn frame_row(
     }
 }
 
-/// Compares the output with the recorded one, where both are whole.
-fn put_comparison(
-    row: &mut Measurement,
-    facts: &ResponseFacts,
-    known: &Known,
-    compare: &mut impl Compare,
-) {
-    let complete = marks::outcome_name(Outcome::Complete);
-    let (Some(ours), Some(theirs)) = (&row.output_digest, &row.recorded_output_digest) else {
-        return;
-    };
-    if row.outcome != complete || known.twin.outcome != complete {
-        return;
-    }
-    let equal = ours == theirs;
-    row.output_equal = Some(equal);
-    if !equal {
-        row.output_differs_at = compare.differs_at(known.id, &facts.text);
+/// Compares the answer with the recorded one.
+fn put_comparison(row: &mut Measurement, text: &str, known: &Known, compare: &mut impl Compare) {
+    answers::fill(row);
+    if row.output_equal == Some(false) {
+        row.output_differs_at = compare.differs_at(known.id, text);
     }
 }
 

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::header::SERVER;
 
 use crate::replay::quantile::Histogram;
+use crate::results::answers::Answers;
 use crate::results::manifest::{Counts, Lateness};
 use crate::results::rows::Measurement;
 
@@ -38,10 +39,8 @@ pub struct Summary {
     pub cold: u64,
     /// Exchanges that were sent again, since a reused connection had died.
     pub retried: u64,
-    /// Complete exchanges whose output equals the recorded one.
-    pub equal: u64,
-    /// Complete exchanges whose output differs from the recorded one.
-    pub different: u64,
+    /// Answers beside the recorded ones.
+    pub answers: Answers,
 }
 
 /// What became of the exchanges that one target got.
@@ -98,8 +97,7 @@ impl Summary {
         self.output_tokens += row.output_tokens.unwrap_or(0);
         self.cold += u64::from(row.connect_ns.is_some());
         self.retried += u64::from(row.retries > 0);
-        self.equal += u64::from(row.output_equal == Some(true));
-        self.different += u64::from(row.output_equal == Some(false));
+        self.answers.push(row);
     }
 
     /// Takes down what a target calls itself.
@@ -113,8 +111,9 @@ impl Summary {
     }
 
     /// Counts an exchange that could not be sent.
-    pub fn add_unsent(&mut self) {
+    pub fn add_unsent(&mut self, row: &Measurement) {
         self.counts.failed += 1;
+        self.answers.push(row);
         *self.errors.entry("unsendable".to_owned()).or_default() += 1;
     }
 

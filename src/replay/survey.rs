@@ -216,14 +216,20 @@ fn leave(exchange: &Exchange, end: &End) -> Option<Leave> {
 
 fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
     use crate::results::marks::outcome_name;
+    // Who left after the protocol's own end has a complete answer; the trace keeps what happened.
+    let complete = outcome_name(Outcome::Complete);
+    let outcome =
+        |end: &End| if row.outcome == complete { complete } else { outcome_name(end.outcome) };
     Twin {
         status: row.status,
-        outcome: exchange.end.as_ref().map_or("", |end| outcome_name(end.outcome)),
+        outcome: exchange.end.as_ref().map_or("", outcome),
         ttft_ns: row.ttft_ns,
         e2e_ns: row.e2e_ns,
         input_tokens: row.input_tokens,
         output_tokens: row.output_tokens,
+        output_tokens_source: row.output_tokens_source.as_deref().map(|name| names.keep(name)),
         finish_reason: row.finish_reason.as_deref().map(|reason| names.keep(reason)),
+        tool_shape: row.tool_shape.as_deref().map(|shape| names.keep(shape)),
         digest: row.output_digest.as_deref().map(Into::into),
     }
 }

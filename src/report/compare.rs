@@ -1,5 +1,7 @@
 //! Two or more runs beside each other: the first is what the others are compared with.
 
+use crate::results::answers::Aspect;
+
 use super::chart::histogram;
 use super::html;
 use super::stats::Spread;
@@ -28,8 +30,10 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
         texts("Requests", runs, |run| count(run.counts.rows)),
         texts("Good", runs, |run| percent(run.counts.good, run.counts.rows)),
         texts("Outputs as recorded", runs, |run| {
-            percent(run.fidelity.outputs_equal, run.fidelity.outputs)
+            let outputs = run.answers.of(Aspect::Text);
+            percent(outputs.rows - outputs.different, outputs.rows)
         }),
+        texts("Answers as recorded", runs, |run| percent(run.answers.equal, run.answers.rows)),
     ];
     for line in &LINES {
         let values: Vec<Option<f64>> = runs.iter().map(line.value).collect();

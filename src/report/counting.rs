@@ -2,7 +2,7 @@
 
 use crate::results::rows::Measurement;
 
-use super::summary::{Counts, ErrorKey, Fidelity, Group, Slow};
+use super::summary::{Counts, ErrorKey, Group, Slow};
 
 // === impl Counts ===
 
@@ -35,32 +35,6 @@ impl Counts {
         self.cached_tokens += row.cached_tokens.unwrap_or(0);
         self.output_tokens += row.output_tokens.unwrap_or(0);
         good
-    }
-}
-
-// === impl Fidelity ===
-
-impl Fidelity {
-    /// Compares the row with its recorded twin.
-    pub(super) fn push(&mut self, row: &Measurement, good: bool) {
-        let both = |all: &mut u64, equal: &mut u64, same: Option<bool>| {
-            *all += u64::from(same.is_some());
-            *equal += u64::from(same == Some(true));
-        };
-        let status = row.status.zip(row.recorded_status).map(|(a, b)| a == b);
-        both(&mut self.statuses, &mut self.statuses_equal, status);
-        let outcome = row.recorded_outcome.as_ref().map(|recorded| *recorded == row.outcome);
-        both(&mut self.outcomes, &mut self.outcomes_equal, outcome);
-        let reason = row.finish_reason.as_ref().zip(row.recorded_finish_reason.as_ref());
-        let reason = reason.map(|(a, b)| a == b);
-        both(&mut self.finish_reasons, &mut self.finish_reasons_equal, reason);
-        both(&mut self.outputs, &mut self.outputs_equal, row.output_equal);
-        if let (true, Some(now), Some(then)) = (good, row.output_tokens, row.recorded_output_tokens)
-        {
-            self.token_counts += 1;
-            self.output_tokens += now;
-            self.recorded_output_tokens += then;
-        }
     }
 }
 

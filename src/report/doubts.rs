@@ -1,5 +1,6 @@
 //! Looks for doubts in a summary. Each threshold is named, and stands at the end.
 
+use crate::results::answers::{Aspect, Compared};
 use crate::results::manifest::Verdict;
 
 use super::summary::Summary;
@@ -144,14 +145,14 @@ fn about_the_responses(summary: &Summary, found: &mut Vec<Warning>) {
 
 #[expect(clippy::cast_precision_loss, reason = "shares")]
 fn about_the_recording(summary: &Summary, found: &mut Vec<Warning>) {
-    let seen = &summary.fidelity;
-    let differ = seen.statuses - seen.statuses_equal;
+    let seen = &summary.answers;
+    let Compared { rows: of, different: differ } = seen.of(Aspect::Status);
     if differ > 0 {
-        found.push(Warning::StatusesDiffer { differ, of: seen.statuses });
+        found.push(Warning::StatusesDiffer { differ, of });
     }
-    let differ = seen.outputs - seen.outputs_equal;
+    let Compared { rows: of, different: differ } = seen.of(Aspect::Text);
     if differ > 0 {
-        found.push(Warning::OutputsDiffer { differ, of: seen.outputs });
+        found.push(Warning::OutputsDiffer { differ, of });
     }
     if seen.recorded_output_tokens > 0 {
         let (now, then) = (seen.output_tokens as f64, seen.recorded_output_tokens as f64);
@@ -207,8 +208,9 @@ mod tests {
     use crate::report::machines::GpuUse;
     use crate::report::series::Level;
     use crate::report::stats::Spread;
-    use crate::report::summary::{Counts, ErrorCount, ErrorKey, Fidelity};
+    use crate::report::summary::{Counts, ErrorCount, ErrorKey};
     use crate::report::warnings::Weight;
+    use crate::results::answers::Answers;
 
     /// A run that leaves nothing to be desired.
     fn sound() -> Summary {
@@ -329,13 +331,16 @@ mod tests {
 
     #[test]
     fn what_differs_from_the_recording_is_doubted() {
-        let seen = |fidelity: Fidelity| move |run: &mut Summary| run.fidelity = fidelity;
-        let none = Fidelity::default();
-        check(&["statuses_differ"], seen(Fidelity { statuses: 9, statuses_equal: 8, ..none }));
-        check(&["outputs_differ"], seen(Fidelity { outputs: 9, outputs_equal: 8, ..none }));
+        let seen = |answers: Answers| move |run: &mut Summary| run.answers = answers;
+        let differs = |aspect| Answers {
+            compared: [(aspect, Compared { rows: 9, different: 1 })].into(),
+            ..Answers::default()
+        };
+        check(&["statuses_differ"], seen(differs(Aspect::Status)));
+        check(&["outputs_differ"], seen(differs(Aspect::Text)));
         check(
             &["lengths_differ"],
-            seen(Fidelity { recorded_output_tokens: 100, output_tokens: 90, ..none }),
+            seen(Answers { recorded_output_tokens: 100, output_tokens: 90, ..Answers::default() }),
         );
     }
 

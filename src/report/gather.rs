@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::results::answers::{self, Answers};
 use crate::results::manifest::{Manifest, Verdict};
 use crate::results::rows::{FrameRow, GpuSample, HostSample, Measurement, ServerMetric};
 use crate::results::table::Row;
@@ -11,9 +12,7 @@ use super::counting::{streamed, what};
 use super::doubts;
 use super::machines::{GpuUse, HostUse};
 use super::stats::Distribution;
-use super::summary::{
-    Counts, ErrorCount, ErrorKey, Fidelity, Group, Latencies, Plots, Rates, Slow, Summary,
-};
+use super::summary::{Counts, ErrorCount, ErrorKey, Group, Latencies, Plots, Rates, Slow, Summary};
 
 /// Reads a run. `progress` is told the number of rows read so far, now and then.
 ///
@@ -28,7 +27,11 @@ pub fn gather(run: &RunReader, progress: &mut dyn FnMut(usize)) -> Result<Summar
             progress(rows);
         }
     };
-    each(run, &mut count, |row| gathering.request(&row))?;
+    each(run, &mut count, |mut row| {
+        // A run of an older program has not all of these columns.
+        answers::fill(&mut row);
+        gathering.request(&row);
+    })?;
     each(run, &mut count, |row| gathering.frame(&row))?;
     each(run, &mut count, |row| gathering.gpu(&row))?;
     each(run, &mut count, |row| gathering.host(&row))?;
@@ -65,7 +68,7 @@ fn each<R: Row>(
 #[derive(Debug, Default)]
 struct Gathering {
     counts: Counts,
-    fidelity: Fidelity,
+    answers: Answers,
     errors: BTreeMap<ErrorKey, ErrorCount>,
     targets: BTreeMap<String, Group>,
     models: BTreeMap<String, Group>,
@@ -89,7 +92,7 @@ struct Gathering {
 impl Gathering {
     fn request(&mut self, row: &Measurement) {
         let good = self.counts.push(row);
-        self.fidelity.push(row, good);
+        self.answers.push(row);
         if !good && row.outcome != "cancelled" {
             self.error(row);
         }
@@ -265,7 +268,7 @@ impl Gathering {
             errors: self.errors,
             targets: self.targets,
             models: self.models,
-            fidelity: self.fidelity,
+            answers: self.answers,
             slowest: self.slowest,
             gpus: self.gpus,
             host: self.host,

@@ -6,6 +6,7 @@
 //!
 //! Reading order: [`summary`], [`stats`], [`warnings`], then the rest.
 
+mod answers;
 mod chart;
 pub mod compare;
 mod counting;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::results::answers::Answers;
 use crate::results::manifest::{Manifest, Verdict};
 
 use super::machines::{GpuLines, GpuUse, HostBin, HostUse};
@@ -34,8 +35,8 @@ pub struct Summary {
     pub targets: BTreeMap<String, Group>,
     /// Requests by operation and model.
     pub models: BTreeMap<String, Group>,
-    /// The replay beside the recording.
-    pub fidelity: Fidelity,
+    /// The answers beside the recorded ones.
+    pub answers: Answers,
     /// The requests that took longest, end to end.
     pub slowest: Vec<Slow>,
     /// GPUs by their number.
@@ -171,33 +172,6 @@ pub struct Group {
     pub(super) ttfts: Distribution,
     #[serde(skip)]
     pub(super) e2es: Distribution,
-}
-
-/// The replay beside the recording: rows that have both sides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Fidelity {
-    /// Rows with a status on both sides.
-    pub statuses: u64,
-    /// Of these, equal.
-    pub statuses_equal: u64,
-    /// Rows with an outcome on both sides.
-    pub outcomes: u64,
-    /// Of these, equal.
-    pub outcomes_equal: u64,
-    /// Rows with a finish reason on both sides.
-    pub finish_reasons: u64,
-    /// Of these, equal.
-    pub finish_reasons_equal: u64,
-    /// Rows with output text on both sides.
-    pub outputs: u64,
-    /// Of these, equal to the last character.
-    pub outputs_equal: u64,
-    /// Rows with an output token count on both sides.
-    pub token_counts: u64,
-    /// Recorded output tokens of these.
-    pub recorded_output_tokens: u64,
-    /// Replayed output tokens of these.
-    pub output_tokens: u64,
 }
 
 /// A request that took long.

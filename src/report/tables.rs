@@ -2,6 +2,7 @@
 
 use crate::results::manifest::Verdict;
 
+use super::answers::{differences, right};
 use super::setup::{facts, gpus, host};
 use super::stats::Spread;
 use super::summary::{Group, Summary};
@@ -45,7 +46,7 @@ pub(super) fn all(summary: &Summary) -> Vec<Table> {
     let mut tables = Vec::new();
     if summary.counts.rows > 0 {
         tables.extend([latencies(summary), throughput(summary), outcomes(summary)]);
-        tables.extend([errors(summary), fidelity(summary)]);
+        tables.extend([errors(summary), right(summary), differences(summary)]);
         tables.push(groups("Targets", "Target", summary.targets.iter()));
         if summary.models.len() > 1 {
             tables.push(groups("Models", "Operation and model", summary.models.iter()));
@@ -161,38 +162,6 @@ fn errors(summary: &Summary) -> Table {
                     errors.exchange.to_string(),
                     errors.example.as_deref().map_or_else(none, |text| short(text, 120)),
                 ]
-            })
-            .collect(),
-    }
-}
-
-fn fidelity(summary: &Summary) -> Table {
-    let seen = &summary.fidelity;
-    let lines = [
-        ("Status", seen.statuses_equal, seen.statuses),
-        ("Outcome", seen.outcomes_equal, seen.outcomes),
-        ("Finish reason", seen.finish_reasons_equal, seen.finish_reasons),
-        ("Output text", seen.outputs_equal, seen.outputs),
-    ];
-    let note = if seen.token_counts > 0 {
-        format!(
-            "{} output tokens, {} recorded, over the {} good requests that have both.",
-            count(seen.output_tokens),
-            count(seen.recorded_output_tokens),
-            count(seen.token_counts)
-        )
-    } else {
-        String::new()
-    };
-    Table {
-        title: "Beside the recording",
-        note,
-        head: ["The same as recorded", "rows", "of", "share"].map(str::to_owned).to_vec(),
-        rows: lines
-            .into_iter()
-            .filter(|(_, _, of)| *of > 0)
-            .map(|(name, same, of)| {
-                vec![name.to_owned(), count(same), count(of), percent(same, of)]
             })
             .collect(),
     }

@@ -105,5 +105,5 @@ fn escape(text: &str) -> String {
 }
 
 /// Tables that the terminal shows; the files have all.
-const TERMINAL: [&str; 6] =
-    ["Latency", "Throughput", "Outcomes", "Errors", "Beside the recording", "GPUs"];
+const TERMINAL: [&str; 7] =
+    ["Latency", "Throughput", "Outcomes", "Errors", "Right answers", "First differences", "GPUs"];

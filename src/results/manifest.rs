@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Anchor, Nanos};
 
+use super::answers::Answers;
+
 /// `run.json`. Fields are only ever added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -59,6 +61,8 @@ pub struct Manifest {
     pub reasons: Vec<String>,
     /// Every reason to doubt it that does not make it INVALID, as a sentence.
     pub doubts: Vec<String>,
+    /// The answers beside the recorded ones.
+    pub answers: Answers,
 }
 
 /// Which trace it was.

@@ -47,6 +47,7 @@ pub fn put_response(row: &mut Measurement, facts: &ResponseFacts, frames: &[Fram
     row.output_chars = (facts.content_events > 0).then_some(facts.content_chars);
     row.reasoning_chars = (facts.content_events > 0).then_some(facts.reasoning_chars);
     row.output_digest.clone_from(&facts.digest);
+    row.tool_shape.clone_from(&facts.tool_shape);
     forgive_early_leave(row, facts);
     put_reported_error(row, facts);
 }

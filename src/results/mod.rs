@@ -3,6 +3,7 @@
 //! [`rows`] is the one place where the tables are documented; [`table`] makes columns of it, `parquet.rs` bytes.
 //! [`RunWriter`] writes a run as it goes, so that a killed one can still be read; [`RunReader`] streams it back.
 
+pub mod answers;
 pub mod filter;
 pub mod manifest;
 pub mod marks;

@@ -177,6 +177,29 @@ table! {
         /// bound only. Not pinned: `constrained` decoding, several `choices`, a recorded output that was `cut_short` or is of
         /// `unknown_length`, a body with `no_place` for it. None: not asked for, or no output to pin.
         pub output_pinned: Option<String>,
+
+        /// Shape of the tool calls in the response: names and argument keys in order, no values, as in
+        /// `weather(city,days); look()`; `?` for arguments that are no JSON object. None without calls.
+        pub tool_shape: Option<String>,
+        /// The same of the recorded response.
+        pub recorded_tool_shape: Option<String>,
+        /// Recorded twin: where its count of output tokens came from.
+        pub recorded_output_tokens_source: Option<String>,
+        /// Whether the status is the recorded one; false, too, where one was recorded and the request failed before it.
+        pub status_equal: Option<bool>,
+        /// Whether the outcome is the recorded one.
+        pub outcome_equal: Option<bool>,
+        /// Whether the finish reason is the recorded one; none unless both answers are whole and one of them has one.
+        pub finish_reason_equal: Option<bool>,
+        /// Whether the same tools were called with the same argument keys; none unless both answers are whole and one calls any.
+        pub tool_shape_equal: Option<bool>,
+        /// Input tokens less the recorded ones.
+        pub input_tokens_diff: Option<i64>,
+        /// Output tokens less the recorded ones; none where they were not counted in the same way.
+        pub output_tokens_diff: Option<i64>,
+        /// Whether status, finish reason, tool calls and output are all as recorded, as far as they can be compared; none
+        /// where nothing can.
+        pub answer_equal: Option<bool>,
     }
 }
 

@@ -14,36 +14,36 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Request, Response};
 use http_body::Frame as BodyFrame;
 use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use reenact::clock::{Anchor, Clock, Nanos};
+use reenact::clock::{Clock, Nanos};
 use reenact::http::server::{self, ServerOptions};
 use reenact::replay::arrival::Arrival;
 use reenact::replay::plan::{PlanOptions, Timing, plan};
 use reenact::results::RunReader;
 use reenact::results::rows::Measurement;
-use reenact::trace::record::{
-    End, Event, ExchangeId, Frame, Header, Outcome, Passed, RequestHead, Side, Version,
-};
-use reenact::trace::{Writer, WriterOptions};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use support::{BODY, Server, write_trace};
+
+#[path = "support.rs"]
+mod support;
 
 const TOKENS: usize = 16;
 const TOKEN_GAP: Duration = Duration::from_millis(10);
 const SEED: u64 = 1;
-const BODY: &str = r#"{"model":"m","stream":true,"max_tokens":16,"messages":[{"role":"user","content":"Say something of sixteen tokens, please."}]}"#;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -149,52 +149,11 @@ async fn answer(
     Ok(response.body(StreamBody::new(tokens)).unwrap())
 }
 
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg("server")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        let mut out = child.stdout.take().unwrap();
-        let mut byte = [0];
-        while byte != *b"\n" {
-            out.read_exact(&mut byte).unwrap();
-            port.push(byte[0].into());
-        }
-        child.stdout = Some(out);
-        Self { child, port: port.trim().parse().unwrap() }
-    }
-
-    /// Ends the server and returns when each request arrived, nanoseconds since 1970.
-    fn arrivals(mut self) -> BTreeMap<u64, i64> {
-        drop(self.child.stdin.take());
-        let out = BufReader::new(self.child.stdout.take().unwrap());
-        let arrivals = out
-            .lines()
-            .map(|line| {
-                let line = line.unwrap();
-                let (number, at) = line.split_once(' ').unwrap();
-                (number.parse().unwrap(), at.parse().unwrap())
-            })
-            .collect();
-        self.child.wait().unwrap();
-        arrivals
-    }
-}
-
 // --- the bare sender ------------------------------------------------------------------------------------------------------
 
 /// Sends the schedule from one thread over open sockets; returns how late each request arrived.
 fn bare(rate: u64, n: u64) -> Vec<i64> {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let dues = dues(rate, n);
     let (free, idle) = channel::<TcpStream>();
     for _ in 0..(rate / 2).clamp(64, 1_000) {
@@ -281,7 +240,7 @@ fn late(arrivals: &BTreeMap<u64, i64>, due: impl Fn(u64) -> i64) -> Vec<i64> {
 fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
     let trace = folder.join("bench.trace");
     write_trace(&trace, n);
-    let server = Server::start();
+    let server = Server::start(&[]);
     let run = folder.join("run");
     let output = Command::new(env!("CARGO_BIN_EXE_reenact"))
         .arg("replay")
@@ -309,58 +268,6 @@ fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
     let arrivals = server.arrivals();
     assert_eq!(arrivals.len(), usize::try_from(n).unwrap(), "{text}");
     late(&arrivals, |number| dues[&number])
-}
-
-/// Writes a trace of `n` chats, a millisecond apart, answered with nothing.
-fn write_trace(path: &Path, n: u64) {
-    let header = Header {
-        trace: [7; 16],
-        segment: 0,
-        anchor: Anchor(0),
-        tick_ns: 1_000,
-        tool: "bench".to_owned(),
-        listen: "127.0.0.1:0".to_owned(),
-        upstreams: vec!["http://127.0.0.1:1".to_owned()],
-        redacted: Vec::new(),
-        sampled_ppm: 1_000_000,
-        policy: None,
-    };
-    let mut writer = Writer::create(path, header, WriterOptions::default()).unwrap();
-    for number in 1..=n {
-        let (exchange, at) = (ExchangeId(number), Nanos(number * 1_000_000));
-        let mut headers = HeaderMap::new();
-        headers.insert("content-type", "application/json".parse().unwrap());
-        headers.insert("content-length", BODY.len().into());
-        headers.insert("x-number", number.into());
-        let head = RequestHead {
-            exchange,
-            at,
-            connection: 1,
-            version: Version::Http11,
-            method: Method::POST,
-            target: "/v1/chat/completions".to_owned(),
-            authority: None,
-            headers,
-            upstream: 0,
-        };
-        let passed =
-            Passed { bytes: BODY.len() as u64, frames: 1, ended: true, ..Passed::default() };
-        writer.append(Event::Request(Box::new(head))).unwrap();
-        let data = Bytes::from_static(BODY.as_bytes());
-        let frame = Frame { exchange, side: Side::Request, at, accepted: at, data };
-        writer.append(Event::Frame(frame)).unwrap();
-        let response = Passed { ended: true, ..Passed::default() };
-        let end = End {
-            exchange,
-            at,
-            outcome: Outcome::Complete,
-            fault: None,
-            request: passed,
-            response,
-        };
-        writer.append(Event::End(Box::new(end))).unwrap();
-    }
-    writer.finish().unwrap();
 }
 
 /// Returns the due times that `reenact replay` will make, but for its lead.

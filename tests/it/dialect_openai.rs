@@ -168,6 +168,7 @@ fn a_tool_call_comes_in_pieces() {
         "[DONE]",
     ]);
     assert_eq!(facts.tool_calls, ["look", "see"]);
+    assert_eq!(facts.tool_shape.as_deref(), Some("look(a); see()"));
     assert_eq!(frames.iter().map(|frame| frame.tool_chars).collect::<Vec<_>>(), [4, 4, 5, 3, 0, 0]);
     assert_eq!(facts.first_answer_frame, Some(0));
     let unary = UNARY.whole(
@@ -176,6 +177,7 @@ fn a_tool_call_comes_in_pieces() {
             {"id":"y","function":{"name":"see","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#,
     );
     assert_eq!(unary.tool_calls, facts.tool_calls);
+    assert_eq!(unary.tool_shape, facts.tool_shape);
     assert_eq!(unary.digest, facts.digest, "the same output, however it came");
 }
 

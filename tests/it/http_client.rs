@@ -64,6 +64,31 @@ async fn a_reader_that_stops_at_the_last_byte_gives_the_connection_back() {
     assert_eq!(upstream.accepted(), 1);
 }
 
+/// A frame is as old as the read that brought it, however long its reader took to come by.
+#[tokio::test]
+async fn a_frame_tells_when_its_bytes_were_read() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n",
+    );
+    let clock = Clock::start();
+    let options = ClientOptions { stamp_reads: true, ..ClientOptions::default() };
+    let stamping = Client::new(upstream.url().parse().unwrap(), options, clock);
+    let mut reads = Vec::new();
+    let response = stamping.send(get()).await.unwrap();
+    let came = clock.now();
+    let mut body = response.into_body();
+    reads.push(body.read_at().unwrap());
+    // The head and all of the body came in one write: nothing is read while its frames are handed out.
+    while let Some(frame) = body.frame().await {
+        frame.unwrap();
+        reads.push(body.read_at().unwrap());
+    }
+    assert_eq!(reads.len(), 3);
+    assert!(reads.iter().all(|read| *read == reads[0] && *read <= came), "{reads:?} {came:?}");
+    let body = client(&upstream).send(get()).await.unwrap().into_body();
+    assert_eq!(body.read_at(), None, "who does not ask for stamps pays for none");
+}
+
 #[tokio::test]
 async fn a_connection_opened_ahead_is_used() {
     let upstream = Upstream::answering(OK);

@@ -25,6 +25,7 @@ mod record_faults;
 mod record_handover;
 mod record_reload;
 mod record_sampling;
+mod replay_answers;
 mod replay_calls;
 mod replay_command;
 mod replay_lengths;

@@ -117,6 +117,16 @@ requests
   output_equal BOOLEAN
   output_differs_at UBIGINT
   output_pinned VARCHAR
+  tool_shape VARCHAR
+  recorded_tool_shape VARCHAR
+  recorded_output_tokens_source VARCHAR
+  status_equal BOOLEAN
+  outcome_equal BOOLEAN
+  finish_reason_equal BOOLEAN
+  tool_shape_equal BOOLEAN
+  input_tokens_diff BIGINT
+  output_tokens_diff BIGINT
+  answer_equal BOOLEAN
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL

@@ -140,6 +140,8 @@ fn clients(args: &RecordArgs, clock: Clock) -> anyhow::Result<Vec<Client>> {
         max_headers: args.limits.max_headers,
         max_header_bytes: args.limits.max_header_bytes,
         preserve_header_case: true,
+        // The tap stamps what it passes on.
+        stamp_reads: false,
         budget: Some(Budget::new(args.limits.max_upstream_connections)),
     };
     let numbers = Arc::new(AtomicU64::new(0));

@@ -21,6 +21,7 @@ use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
 
+use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
 use super::scale::ScaleArgs;
 
@@ -28,7 +29,7 @@ use super::scale::ScaleArgs;
 ///
 /// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
 /// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID (0 when it is
-/// VALID WITH DOUBTS).
+/// VALID WITH DOUBTS), or what --check looks at does not hold.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
@@ -61,6 +62,8 @@ pub(in crate::cli) struct ReplayArgs {
     pub(super) scale: ScaleArgs,
     #[command(flatten)]
     pub(super) how: HowArgs,
+    #[command(flatten)]
+    pub(super) judge: JudgeArgs,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
     #[command(flatten)]
@@ -273,6 +276,7 @@ impl ReplayArgs {
         put("spare", json!(self.how.spare));
         put("ahead", json!(self.how.ahead));
         self.lengths.describe(&mut options);
+        self.judge.describe(&mut options);
         self.scale.put(&mut options);
         options
     }

@@ -14,6 +14,7 @@ use super::{Outcome, UsageError};
 use stage::{Ended, Stage, fetch};
 
 mod args;
+mod judge;
 mod lengths;
 mod output;
 mod scale;
@@ -61,9 +62,10 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     drop(trace);
     let Ended { manifest, summary, ran } = stage.run(&plan, &out)?;
     output::summary(&out, &manifest, &summary, &ran, args.json)?;
+    let holds = args.judge.holds(&manifest);
     Ok(match manifest.verdict {
-        Verdict::Valid | Verdict::Doubtful => Outcome::Done,
-        Verdict::Invalid => Outcome::Loss,
+        Verdict::Valid | Verdict::Doubtful if holds => Outcome::Done,
+        Verdict::Valid | Verdict::Doubtful | Verdict::Invalid => Outcome::Loss,
     })
 }
 

@@ -23,6 +23,7 @@ use crate::replay::rewrite::Rewrite;
 use crate::replay::run::Ran;
 use crate::replay::summary::{Summary, Tally};
 use crate::replay::survey::LeftOut;
+use crate::results::answers::Aspect;
 use crate::results::manifest::Manifest;
 use crate::trace::Health;
 
@@ -198,9 +199,14 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
     ] {
         line(&quantiles(name, histogram));
     }
+    let outputs = summary.answers.of(Aspect::Text);
     line(&format!(
         "{} output tokens; {} outputs equal to the recorded ones, {} not; {} requests waited for a connection, {} retried",
-        summary.output_tokens, summary.equal, summary.different, summary.cold, summary.retried
+        summary.output_tokens,
+        outputs.rows - outputs.different,
+        outputs.different,
+        summary.cold,
+        summary.retried
     ));
     if !summary.pinned.is_empty() {
         let parts: Vec<String> =

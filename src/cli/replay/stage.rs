@@ -194,6 +194,7 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
     manifest.counts.planned = totals.releases;
     manifest.lateness = summary.lateness();
     manifest.output_pinned.clone_from(&summary.pinned);
+    manifest.answers = summary.answers.clone();
     for target in &mut manifest.targets {
         target.server = summary.targets.get(&target.url).and_then(|tally| tally.server.clone());
     }

@@ -124,6 +124,7 @@ impl Answer {
         facts.content_chars = content;
         facts.reasoning_chars = reasoning;
         facts.tool_calls = self.output.tool_calls();
+        facts.tool_shape = self.output.tool_shape();
         facts.digest = self.output.digest();
         facts.text = self.output.into_text();
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::shape;
 use super::wire::{Function, Message, ToolCall};
 use crate::dialect::facts::MAX_TEXT_BYTES;
 
@@ -20,6 +21,8 @@ pub(super) struct Output {
     choices: BTreeMap<u64, ChoiceOutput>,
     text: String,
     text_full: bool,
+    /// Bytes of arguments that are kept, of all calls.
+    arguments_bytes: usize,
     total: Pieces,
 }
 
@@ -32,11 +35,13 @@ struct ChoiceOutput {
     open: BTreeMap<u64, usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Call {
     id: String,
     name: String,
     arguments: Sum,
+    /// The arguments, for their shape; none when there were more of them in the answer than [`MAX_TEXT_BYTES`].
+    text: Option<String>,
 }
 
 /// A digest in the making; none of it when nothing came.
@@ -93,8 +98,8 @@ impl Output {
             pieces += self.call(index, call, place as u64);
         }
         if let Some(function) = &message.function_call.0 {
-            let call = self.choice(index).call(0, "");
-            let tools = call.add(function);
+            let keep = self.room_for(function);
+            let tools = self.choice(index).call(0, "").add(function, keep);
             pieces += self.note(Pieces { tools, ..Pieces::default() });
         }
         pieces
@@ -104,8 +109,16 @@ impl Output {
     fn call(&mut self, choice: u64, call: &ToolCall<'_>, place: u64) -> Pieces {
         let Some(function) = &call.function.0 else { return Pieces::default() };
         let index = call.index.0.unwrap_or(place);
-        let tools = self.choice(choice).call(index, call.id.as_str()).add(function);
+        let keep = self.room_for(function);
+        let tools = self.choice(choice).call(index, call.id.as_str()).add(function, keep);
         self.note(Pieces { tools, ..Pieces::default() })
+    }
+
+    /// Returns whether the arguments in a piece may be kept for the call's shape, and counts them.
+    fn room_for(&mut self, function: &Function<'_>) -> bool {
+        self.arguments_bytes =
+            self.arguments_bytes.saturating_add(function.arguments.as_str().len());
+        self.arguments_bytes <= MAX_TEXT_BYTES
     }
 
     fn note(&mut self, pieces: Pieces) -> Pieces {
@@ -130,6 +143,17 @@ impl Output {
             .flat_map(|choice| &choice.calls)
             .map(|call| call.name.clone())
             .collect()
+    }
+
+    /// Returns the shapes of all calls in the same order, those of a further choice with its number; none without calls.
+    pub(super) fn tool_shape(&self) -> Option<String> {
+        let shapes: Vec<String> = self
+            .choices
+            .iter()
+            .flat_map(|(index, choice)| choice.calls.iter().map(move |call| (*index, call.shape())))
+            .map(|(index, shape)| if index == 0 { shape } else { format!("{index}:{shape}") })
+            .collect();
+        (!shapes.is_empty()).then(|| shape::join(&shapes))
     }
 
     /// Returns the digest of everything; none when there was nothing.
@@ -200,9 +224,20 @@ impl ChoiceOutput {
 
 // === impl Call ===
 
+impl Default for Call {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            name: String::new(),
+            arguments: Sum::default(),
+            text: Some(String::new()),
+        }
+    }
+}
+
 impl Call {
-    /// Takes a piece and returns its characters.
-    fn add(&mut self, function: &Function<'_>) -> u64 {
+    /// Takes a piece and returns its characters. With `keep`, its arguments are kept for the shape.
+    fn add(&mut self, function: &Function<'_>, keep: bool) -> u64 {
         let name = function.name.as_str();
         let arguments = function.arguments.as_str();
         let mut added = chars(arguments);
@@ -212,7 +247,15 @@ impl Call {
             added += chars(name);
         }
         self.arguments.add(arguments);
+        match &mut self.text {
+            Some(text) if keep => text.push_str(arguments),
+            _ => self.text = None,
+        }
         added
+    }
+
+    fn shape(&self) -> String {
+        shape::shape(&self.name, self.text.as_deref().unwrap_or(TOO_LONG))
     }
 
     fn hash(&self) -> blake3::Hash {
@@ -245,3 +288,5 @@ const MAX_CHOICES: u64 = 1024;
 const MAX_CALLS: usize = 1024;
 /// Longest name or id of a call.
 const MAX_NAME_BYTES: usize = 1024;
+/// Stands for arguments that were not kept: no JSON.
+const TOO_LONG: &str = "…";
