@@ -197,6 +197,39 @@ pub fn file_age(path: &Path) -> Option<Duration> {
     SystemTime::now().duration_since(modified).ok()
 }
 
+/// Returns the CPU time that this process has used, all its threads together; none where the system does not say.
+#[must_use]
+pub fn process_cpu() -> Option<Duration> {
+    cpu(CpuOf::Process)
+}
+
+/// Returns the CPU time that the calling thread has used; none where the system does not say.
+#[must_use]
+pub fn thread_cpu() -> Option<Duration> {
+    cpu(CpuOf::Thread)
+}
+
+/// Whose CPU time is asked for.
+#[derive(Clone, Copy)]
+enum CpuOf {
+    Process,
+    Thread,
+}
+
+#[cfg(unix)]
+fn cpu(of: CpuOf) -> Option<Duration> {
+    let id = match of {
+        CpuOf::Process => rustix::time::ClockId::ProcessCPUTime,
+        CpuOf::Thread => rustix::time::ClockId::ThreadCPUTime,
+    };
+    Duration::try_from(rustix::time::clock_gettime(id)).ok()
+}
+
+#[cfg(not(unix))]
+fn cpu(_of: CpuOf) -> Option<Duration> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,5 +253,16 @@ mod tests {
     #[test]
     fn an_anchor_prints_utc() {
         assert_eq!(Anchor(0).rfc3339(Nanos(1_500_000_000)), "1970-01-01T00:00:01.500000Z");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn work_takes_cpu_time_of_the_thread_and_of_the_process() {
+        let (process, thread) = (process_cpu().unwrap(), thread_cpu().unwrap());
+        let mut sum = 0_u64;
+        while thread_cpu().unwrap() - thread < Duration::from_millis(5) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(process_cpu().unwrap() - process >= Duration::from_millis(5));
     }
 }

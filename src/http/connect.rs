@@ -1,7 +1,7 @@
 //! Opening a connection: name resolution, TCP, TLS, each timed, all within one timeout.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -27,6 +27,11 @@ pub(super) struct Opened {
 /// How many connections there may be at once. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Semaphore>);
+
+/// Times of TCP connects, each about one round trip of the network: of the attempt that came through, without name
+/// resolution. Clones share them; the first [`Connects::MOST`] are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Connects(Arc<Mutex<Vec<Duration>>>);
 
 /// Opens a connection to `origin`. Its name is resolved anew each time, and each of its addresses is tried in turn.
 pub(super) async fn open(
@@ -62,7 +67,7 @@ async fn open_untimed(
 ) -> Result<Opened, SendError> {
     let begun = clock.now();
     let addresses = resolve(origin).await?;
-    let socket = connect_any(origin, &addresses, options.connect_timeout).await?;
+    let socket = connect_any(origin, &addresses, options, clock).await?;
     // Without it a small frame waits for the acknowledgment of the one before.
     socket.set_nodelay(true).map_err(|error| {
         SendError::unsent(FaultKind::Connect, format!("can't set TCP_NODELAY: {error}"))
@@ -94,17 +99,24 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, SendError> {
 }
 
 /// Connects to the first address that answers, in the resolver's order. One that keeps silent leaves the others their
-/// share of `timeout`.
+/// share of the timeout.
 async fn connect_any(
     origin: &Origin,
     addresses: &[SocketAddr],
-    timeout: Duration,
+    options: &ClientOptions,
+    clock: Clock,
 ) -> Result<TcpStream, SendError> {
-    let share = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let share = options.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let mut failures = Vec::new();
     for address in addresses {
+        let begun = clock.now();
         match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Ok(socket)) => {
+                if let Some(connects) = &options.connects {
+                    connects.add(clock.now() - begun);
+                }
+                return Ok(socket);
+            }
             Ok(Err(error)) => failures.push(format!("{address}: {error}")),
             Err(_elapsed) => {
                 failures.push(format!("{address}: silent for {} ms", share.as_millis()));
@@ -137,6 +149,26 @@ async fn shake_hands(
             let text = format!("TLS with {origin} failed: {}", describe(&error));
             Err(SendError::unsent(kind, text))
         }
+    }
+}
+
+// === impl Connects ===
+
+impl Connects {
+    /// Times that are kept: enough for a median.
+    pub const MOST: usize = 4_096;
+
+    fn add(&self, time: Duration) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() < Self::MOST {
+            times.push(time);
+        }
+    }
+
+    /// Returns the times so far, in the order of the connects.
+    #[must_use]
+    pub fn times(&self) -> Vec<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

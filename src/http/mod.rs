@@ -35,7 +35,7 @@ pub mod workers;
 pub use boarding::{Boarding, Carried};
 pub use body::{BodyError, ResponseBody};
 pub use client::Client;
-pub use connect::Budget;
+pub use connect::{Budget, Connects};
 pub use error::SendError;
 pub use limits::Limits;
 pub use options::{ClientOptions, Protocol};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::connect::Budget;
+use crate::http::connect::{Budget, Connects};
 
 /// How a [`Client`](crate::http::client::Client) connects.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct ClientOptions {
     pub stamp_reads: bool,
     /// Connections at once, shared with every client that has the same; any number without.
     pub budget: Option<Budget>,
+    /// Where the times of TCP connects are noted.
+    pub connects: Option<Connects>,
 }
 
 /// Which version of HTTP a client speaks.
@@ -57,6 +59,7 @@ impl Default for ClientOptions {
             preserve_header_case: false,
             stamp_reads: false,
             budget: None,
+            connects: None,
         }
     }
 }

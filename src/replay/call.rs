@@ -67,6 +67,8 @@ pub struct Limits {
 pub struct Done {
     /// The connection and when it took the request; none when there was no connection.
     pub carried: Option<Carried>,
+    /// When the call ran, after its release: what lies between due and this is the dispatch.
+    pub woken: Nanos,
     /// When the last byte of the request had been accepted by the connection.
     pub request_end: Option<Nanos>,
     /// The response head.
@@ -122,9 +124,11 @@ pub async fn call(call: Call) -> Option<Done> {
         }
     });
     fired.await.ok()?;
+    let woken = clock.now();
     let watch = Watch::new(clock, limits, leave, acceptance.clone(), stopped);
     let mut done = Done {
         carried: None,
+        woken,
         request_end: None,
         head: None,
         frames: Vec::new(),

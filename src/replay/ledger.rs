@@ -6,13 +6,13 @@
 //! [`Ledger::has_failed`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Nanos};
 use crate::replay::call::Done;
 use crate::replay::known::Known;
 use crate::replay::priority;
@@ -72,6 +72,7 @@ struct Shared {
     queue: ArrayQueue<Entry>,
     closing: AtomicBool,
     failed: AtomicBool,
+    dropped_samples: AtomicU64,
 }
 
 /// Calls that may wait to be written.
@@ -90,6 +91,7 @@ pub fn start<C: Compare + Send + 'static>(desk: Desk<C>) -> std::io::Result<(Led
         queue: ArrayQueue::new(CAPACITY),
         closing: AtomicBool::new(false),
         failed: AtomicBool::new(false),
+        dropped_samples: AtomicU64::new(0),
     });
     let theirs = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
@@ -144,7 +146,15 @@ impl Ledger {
     /// Puts a reading in, if there is room; returns whether there was.
     #[must_use]
     pub fn sample(&self, sample: Sample) -> bool {
-        self.shared.queue.push(Entry::Sample(Box::new(sample))).is_ok()
+        let is_taken = self.shared.queue.push(Entry::Sample(Box::new(sample))).is_ok();
+        self.shared.dropped_samples.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
+        is_taken
+    }
+
+    /// Returns how many readings found no room.
+    #[must_use]
+    pub fn dropped_samples(&self) -> u64 {
+        self.shared.dropped_samples.load(Ordering::Relaxed)
     }
 
     /// Returns whether writing has failed.
@@ -186,6 +196,7 @@ impl<C: Compare> Desk<C> {
                 let (row, frames) =
                     row::rows(&self.run, anchor, &sent, known, &done, &mut self.compare);
                 summary.add(&row);
+                summary.dispatch.add(Nanos::from(done.woken.since(sent.release.due)).0);
                 if let Some(head) = &done.head {
                     summary.add_server(&row.target, &head.headers);
                 }

@@ -18,7 +18,7 @@
 //! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
 //! | [`route`] | the targets in turn, their connections opened ahead |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
-//! | [`verdict`] | every doubt about the measurement, as a sentence |
+//! | [`verdict`] | every reason against the measurement, as a sentence; `pulse.rs` watches the calls' thread |
 //! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
 //!
 //! What must hold: due times are absolute and fixed before the run; a release never waits for the disk; what is sent is the
@@ -38,6 +38,7 @@ pub mod plan;
 mod priority;
 mod probe;
 pub mod progress;
+mod pulse;
 pub mod quantile;
 pub mod rewrite;
 pub mod route;

@@ -3,6 +3,8 @@
 //! The report takes exact quantiles from the rows. Here a value is known to within a thousandth, whatever their
 //! number; the largest is exact.
 
+use crate::results::manifest::Quantiles;
+
 /// Counts of values by size.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
@@ -45,6 +47,13 @@ impl Histogram {
     #[must_use]
     pub fn max(&self) -> Option<u64> {
         (self.total > 0).then_some(self.max)
+    }
+
+    /// Returns its quantiles, of nanoseconds, for the manifest.
+    #[must_use]
+    pub fn quantiles(&self) -> Quantiles {
+        let at = |q| self.quantile(q).map_or(0, |ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        Quantiles { p50_ns: at(0.5), p90_ns: at(0.9), p99_ns: at(0.99), max_ns: at(1.0) }
     }
 
     /// Returns the quantile `q` (0 to 1) by nearest rank: the smallest value that at least `q` of all do not exceed,

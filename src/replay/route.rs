@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::clock::Clock;
-use crate::http::{Client, ClientOptions, Origin, Protocol, SendError};
+use crate::http::{Client, ClientOptions, Connects, Origin, Protocol, SendError};
 use crate::trace::record::Version;
 
 /// The targets, in the order in which they were named.
@@ -53,6 +53,8 @@ pub enum Speak {
 struct Lane {
     url: Arc<str>,
     client: Client,
+    /// Times of the connects of all its clients.
+    connects: Connects,
     /// For exchanges recorded in HTTP/2, where that is asked for.
     http2: Option<Client>,
 }
@@ -71,6 +73,8 @@ pub struct Unreachable {
 const IDLE_CONNECTION: Duration = Duration::from_secs(300);
 /// Most idle connections to a target.
 const MAX_IDLE: usize = 4_096;
+/// Connections that are opened one after the other to see what a round trip takes.
+const CONNECTS: usize = 5;
 /// How often spare connections are counted and topped up.
 const TOP_UP: Duration = Duration::from_millis(5);
 /// How long a target that refused a connection is left alone.
@@ -98,7 +102,7 @@ impl Route {
     #[must_use]
     pub fn new(targets: &[Origin], options: &RouteOptions, clock: Clock) -> Self {
         let numbers = Arc::new(AtomicU64::new(0));
-        let client = |origin: &Origin, protocol| {
+        let client = |origin: &Origin, protocol, connects: &Connects| {
             let options = ClientOptions {
                 connect_timeout: options.connect_timeout,
                 protocol,
@@ -106,6 +110,7 @@ impl Route {
                 max_idle: MAX_IDLE,
                 idle_timeout: IDLE_CONNECTION,
                 stamp_reads: true,
+                connects: Some(connects.clone()),
                 ..ClientOptions::default()
             };
             Client::numbered(origin.clone(), options, clock, Arc::clone(&numbers))
@@ -117,10 +122,12 @@ impl Route {
                 Speak::Http2 => (Protocol::Http2, None),
                 Speak::Recorded => (Protocol::Http1, Some(Protocol::Http2)),
             };
+            let connects = Connects::default();
             Lane {
                 url: origin.to_string().into(),
-                client: client(origin, first),
-                http2: second.map(|protocol| client(origin, protocol)),
+                client: client(origin, first, &connects),
+                http2: second.map(|protocol| client(origin, protocol, &connects)),
+                connects,
             }
         };
         Self { targets: targets.iter().map(lane).collect(), spare: options.spare }
@@ -138,20 +145,28 @@ impl Route {
         (Arc::clone(&lane.url), client.clone())
     }
 
-    /// Opens a connection to each target, in each version that it is spoken to in.
+    /// Opens connections to each target, in each version that it is spoken to in: some, for their times.
     ///
     /// # Errors
     /// A target can't be reached.
     pub async fn open(&self) -> Result<(), Unreachable> {
         for lane in &self.targets {
             for client in lane.clients() {
-                client
-                    .connect()
-                    .await
-                    .map_err(|source| Unreachable { url: Arc::clone(&lane.url), source })?;
+                for _ in 0..CONNECTS {
+                    client
+                        .connect()
+                        .await
+                        .map_err(|source| Unreachable { url: Arc::clone(&lane.url), source })?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Returns the times of the TCP connects to each target so far.
+    #[must_use]
+    pub fn connects(&self) -> Vec<Vec<Duration>> {
+        self.targets.iter().map(|lane| lane.connects.times()).collect()
     }
 
     /// Keeps the spare connections of every target ready. Never returns.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::{Clock, Nanos};
+use crate::clock::{Clock, Nanos, process_cpu, thread_cpu};
 use crate::http::Origin;
 use crate::replay::call::Limits;
 use crate::replay::feeder::{Aborts, Budget, Fed, Feeder, Fetch};
@@ -25,6 +25,8 @@ use crate::replay::plan::Plan;
 use crate::replay::priority;
 use crate::replay::probe;
 use crate::replay::progress::Progress;
+use crate::replay::pulse;
+use crate::replay::quantile::Histogram;
 use crate::replay::rewrite::Rewrite;
 use crate::replay::route::{Route, RouteOptions, Unreachable};
 use crate::results::manifest::Target;
@@ -63,6 +65,14 @@ pub struct Ran {
     pub fed: Fed,
     /// Mean time that the thread of the calls waited for a CPU each time it was woken; none where the kernel does not say.
     pub cpu_wait: Option<Duration>,
+    /// CPU time that this thread took.
+    pub calls_cpu: Option<Duration>,
+    /// CPU time that the whole process took while the run went on.
+    pub process_cpu: Option<Duration>,
+    /// How long the runtime of the calls took to come round, nanoseconds.
+    pub stalls: Histogram,
+    /// Times of the TCP connects to each target.
+    pub connects: Vec<Vec<Duration>>,
     /// Smallest step of the clock that was seen.
     pub clock_step: Duration,
     /// When the last call had ended.
@@ -96,7 +106,7 @@ const ARMED_MOST: usize = 4_096;
 /// How often the calls' thread looks whether results can still be written.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Connects to every target once, and leaves.
+/// Connects to every target some times, and leaves; returns the times of the TCP connects to each.
 ///
 /// # Errors
 /// A target can't be reached.
@@ -104,12 +114,13 @@ pub fn preflight(
     targets: &[Origin],
     options: &RouteOptions,
     known: &[Known],
-) -> Result<(), RunFailure> {
+) -> Result<Vec<Vec<Duration>>, RunFailure> {
     let runtime = runtime()?;
     let options =
         RouteOptions { spare: 1, speak: options.speak.narrow(versions(known)), ..options.clone() };
     let route = Route::new(targets, &options, Clock::start());
-    Ok(runtime.block_on(route.open())?)
+    runtime.block_on(route.open())?;
+    Ok(route.connects())
 }
 
 /// Asks each target for its version and its models: two requests to each that the trace does not hold.
@@ -149,6 +160,7 @@ pub fn run(
     progress: &Arc<Progress>,
 ) -> Result<Ran, RunFailure> {
     priority::open_many_files();
+    let cpu = process_cpu();
     let runtime = runtime()?;
     let (armed, releases) = sync_channel(ARMED_MOST);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
@@ -171,17 +183,21 @@ pub fn run(
         clock,
     };
     let watcher = (ledger.clone(), stop.clone());
+    let mut pulse = pulse::start(clock).map_err(RunFailure::Thread)?;
+    let tended = route.clone();
     let calls = spawn("reenact-calls", move || {
         priority::raise();
-        let before = Wait::read();
-        runtime.block_on(async move {
+        let (before, cpu) = (Wait::read(), thread_cpu());
+        runtime.block_on(async {
             tokio::select! {
                 _none = all_ended.recv() => {}
-                () = route.tend() => {}
+                () = tended.tend() => {}
+                () = pulse.feel() => {}
                 () = watch(&watcher.0, &watcher.1) => {}
             }
         });
-        Wait::read().zip(before).map(|(after, before)| after.since(&before))
+        let wait = Wait::read().zip(before).map(|(after, before)| after.since(&before));
+        (wait, since(thread_cpu(), cpu), pulse.finish())
     })?;
     let pacer = Pacer { clock, spin: setup.spin, brake: stop.brake.clone() };
     let (budget, counters) = (Arc::clone(&stop.budget), Arc::clone(progress));
@@ -195,8 +211,16 @@ pub fn run(
     })?;
     let plan = setup.plan;
     let feeding = spawn("reenact-feeder", move || feeder.run(plan.releases()))?;
-    let (fed, paced, cpu_wait) = (join(feeding), join(pacing), join(calls));
-    Ok(Ran { paced, fed, cpu_wait, clock_step: clock_step(clock), end: clock.now() })
+    let (fed, paced, (cpu_wait, calls_cpu, stalls)) = (join(feeding), join(pacing), join(calls));
+    let process_cpu = since(process_cpu(), cpu);
+    let (connects, clock_step) = (route.connects(), clock_step(clock));
+    let end = clock.now();
+    Ok(Ran { paced, fed, cpu_wait, calls_cpu, process_cpu, stalls, connects, clock_step, end })
+}
+
+/// Returns the CPU time from one reading to another.
+fn since(after: Option<Duration>, before: Option<Duration>) -> Option<Duration> {
+    Some(after?.saturating_sub(before?))
 }
 
 /// Ends the run when its results can't be written. Never returns.

@@ -7,7 +7,7 @@ use http::header::SERVER;
 
 use crate::replay::quantile::Histogram;
 use crate::results::answers::Answers;
-use crate::results::manifest::{Counts, Lateness};
+use crate::results::manifest::Counts;
 use crate::results::rows::Measurement;
 
 /// Counts and quantiles over the rows of a run.
@@ -17,6 +17,8 @@ pub struct Summary {
     pub counts: Counts,
     /// Sent less due, all that were sent.
     pub lateness: Histogram,
+    /// From due to the moment in which the call ran, all that were released.
+    pub dispatch: Histogram,
     /// Time to first token from sent, streamed responses without error: the same rows as in a report.
     pub ttft: Histogram,
     /// The same from due.
@@ -115,13 +117,5 @@ impl Summary {
         self.counts.failed += 1;
         self.answers.push(row);
         *self.errors.entry("unsendable".to_owned()).or_default() += 1;
-    }
-
-    /// Returns the quantiles of lateness for the manifest.
-    #[must_use]
-    pub fn lateness(&self) -> Lateness {
-        let at =
-            |q| self.lateness.quantile(q).map_or(0, |ns| i64::try_from(ns).unwrap_or(i64::MAX));
-        Lateness { p50_ns: at(0.5), p90_ns: at(0.9), p99_ns: at(0.99), max_ns: at(1.0) }
     }
 }

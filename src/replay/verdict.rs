@@ -35,6 +35,16 @@ pub struct Evidence {
     pub cpu_wait: Option<Duration>,
     /// Smallest step of the clock.
     pub clock_step: Duration,
+    /// 99th percentile of the time from due to the moment in which a call ran.
+    pub dispatch_p99: Option<Duration>,
+    /// 99th percentile of the time that the calls' thread took to come round.
+    pub stall_p99: Option<Duration>,
+    /// The longest that it took.
+    pub stall_most: Duration,
+    /// CPU time of the calls' thread, in CPUs.
+    pub calls_cpus: Option<f64>,
+    /// Readings of telemetry for which there was no room.
+    pub dropped_samples: u64,
 }
 
 /// A reason not to trust a run.
@@ -49,6 +59,11 @@ pub enum Reason {
     CoarseClock {
         /// Its smallest step.
         step: Duration,
+    },
+    /// The thread of the calls was busy.
+    Busy {
+        /// Its CPU time, in CPUs.
+        cpus: f64,
     },
     /// The machine's CPUs were busy.
     CpuStarved {
@@ -68,6 +83,8 @@ pub enum Reason {
         p99: Duration,
         /// What this plan bears.
         limit: Duration,
+        /// 99th percentile of the part of it that passed before the call ran.
+        dispatch: Duration,
     },
     /// Not all that was planned was sent.
     Missing {
@@ -75,6 +92,18 @@ pub enum Reason {
         unsendable: u64,
         /// Releases planned.
         planned: u64,
+    },
+    /// Readings of telemetry were dropped.
+    SamplesDropped {
+        /// How many.
+        dropped: u64,
+    },
+    /// The thread of the calls did not come round in time.
+    Stalled {
+        /// 99th percentile of the time that it took.
+        p99: Duration,
+        /// The longest.
+        most: Duration,
     },
     /// Releases were not ready in time.
     Starved {
@@ -115,6 +144,18 @@ pub const MISSING_GRAVE_ONE_IN: u64 = 100;
 pub const CPU_WAIT_MOST: Duration = Duration::from_millis(1);
 /// Mean wait for a CPU that invalidates: times between tokens are then ours as much as the server's.
 pub const CPU_WAIT_GRAVE: Duration = Duration::from_millis(5);
+/// 99th percentile of stalls of the calls' thread that casts a doubt: one stamp in a hundred is late by up to a tenth of what
+/// a quick server takes for a token.
+pub const STALL_MOST: Duration = Duration::from_millis(2);
+/// 99th percentile of stalls that invalidates, as [`CPU_WAIT_GRAVE`] does: the tail of times between tokens is ours.
+pub const STALL_GRAVE: Duration = Duration::from_millis(10);
+/// A single stall that casts a doubt: what came meanwhile carries one stamp, which a person would see in a stream.
+pub const STALL_ONCE: Duration = Duration::from_millis(100);
+/// CPU time of the calls' thread that casts a doubt, in CPUs: at seven tenths, what arrives waits twice as long again as it
+/// takes to read (a queue with one server).
+pub const BUSY_MOST: f64 = 0.7;
+/// CPU time of the calls' thread that invalidates, in CPUs: it was the bottleneck, and the rates are its own.
+pub const BUSY_GRAVE: f64 = 0.95;
 /// Coarsest clock beyond doubt: a hundredth of a millisecond.
 pub const CLOCK_STEP_MOST: Duration = Duration::from_micros(10);
 /// A clock so coarse invalidates: it can't tell two tokens apart.
@@ -153,7 +194,8 @@ fn about_the_plan(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     }
     let limit = late_limit(evidence.median_gap);
     if let Some(p99) = evidence.lateness_p99.filter(|p99| *p99 > limit) {
-        reasons.push(Reason::Late { p99, limit });
+        let dispatch = evidence.dispatch_p99.unwrap_or_default();
+        reasons.push(Reason::Late { p99, limit, dispatch });
     }
     if starved * STARVED_ONE_IN > released || evidence.starved_most > LATE_MOST {
         reasons.push(Reason::Starved { starved, released, most: evidence.starved_most });
@@ -163,6 +205,16 @@ fn about_the_plan(evidence: &Evidence, reasons: &mut Vec<Reason>) {
 fn about_the_machine(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     if let Some(wait) = evidence.cpu_wait.filter(|wait| *wait > CPU_WAIT_MOST) {
         reasons.push(Reason::CpuStarved { wait });
+    }
+    let (p99, most) = (evidence.stall_p99.unwrap_or_default(), evidence.stall_most);
+    if p99 > STALL_MOST || most > STALL_ONCE {
+        reasons.push(Reason::Stalled { p99, most });
+    }
+    if let Some(cpus) = evidence.calls_cpus.filter(|cpus| *cpus > BUSY_MOST) {
+        reasons.push(Reason::Busy { cpus });
+    }
+    if evidence.dropped_samples > 0 {
+        reasons.push(Reason::SamplesDropped { dropped: evidence.dropped_samples });
     }
     if evidence.clock_step > CLOCK_STEP_MOST {
         reasons.push(Reason::CoarseClock { step: evidence.clock_step });
@@ -183,9 +235,12 @@ impl Reason {
     pub fn weight(&self) -> Weight {
         let grave = match *self {
             Self::Interrupted { .. } | Self::Unanswered { .. } => true,
+            Self::SamplesDropped { .. } => false,
+            Self::Busy { cpus } => cpus > BUSY_GRAVE,
             Self::CoarseClock { step } => step > CLOCK_STEP_GRAVE,
             Self::CpuStarved { wait } => wait > CPU_WAIT_GRAVE,
-            Self::Late { p99, limit } => p99 > limit * LATE_GRAVE,
+            Self::Stalled { p99, .. } => p99 > STALL_GRAVE,
+            Self::Late { p99, limit, .. } => p99 > limit * LATE_GRAVE,
             Self::Missing { unsendable, planned } => unsendable * MISSING_GRAVE_ONE_IN > planned,
             Self::Starved { starved, released, .. } => starved * STARVED_GRAVE_ONE_IN > released,
         };
@@ -219,12 +274,32 @@ impl fmt::Display for Reason {
                 "The run was interrupted after {released} of {planned} releases, and what was in flight was given up. Run it \
                  to its end, or plan a shorter one with --duration or --limit."
             ),
-            Self::Late { p99, limit } => write!(
+            Self::Late { p99, limit, dispatch } => write!(
                 f,
-                "Requests were sent late: the 99th percentile of lateness is {}, more than the {} that this plan bears. The \
-                 target saw other arrivals than those planned. Lower the rate, or free CPUs on this machine.",
+                "Requests were sent late: the 99th percentile of lateness is {}, more than the {} that this plan bears ({} of it \
+                 before their calls ran). The target saw other arrivals than those planned. Lower the rate, or free CPUs on \
+                 this machine.",
                 ms(p99),
-                ms(limit)
+                ms(limit),
+                ms(dispatch)
+            ),
+            Self::SamplesDropped { dropped } => write!(
+                f,
+                "{dropped} readings of telemetry found no room, since writing the results did not keep up: lines and means over \
+                 them have holes. Write to a faster disk, or free CPUs on this machine."
+            ),
+            Self::Stalled { p99, most } => write!(
+                f,
+                "The thread that reads responses took up to {} (99th percentile) to come round, {} at worst, so stamps are late \
+                 by as much. Free CPUs on this machine, or send less from it.",
+                ms(p99),
+                ms(most)
+            ),
+            Self::Busy { cpus } => write!(
+                f,
+                "The thread that reads responses was busy {:.0} % of the time: what arrived waited for what had arrived before, \
+                 and stamps are late by it. Spread the load over several machines, or send less.",
+                cpus * 100.0
             ),
             Self::Missing { unsendable, planned } => write!(
                 f,
@@ -253,6 +328,9 @@ mod tests {
             lateness_p99: Some(Duration::from_micros(300)),
             median_gap: Some(Duration::from_millis(7)),
             cpu_wait: Some(Duration::from_micros(20)),
+            stall_p99: Some(Duration::from_millis(2)),
+            stall_most: Duration::from_millis(100),
+            calls_cpus: Some(0.7),
             clock_step: Duration::from_nanos(30),
             ..Evidence::default()
         }
@@ -308,6 +386,12 @@ mod tests {
         invalid(|e| e.cpu_wait = Some(ms(5.1)), "waited 5.10 ms");
         doubt(|e| e.clock_step = ms(1.0), "steps of 1.00 ms");
         invalid(|e| e.clock_step = ms(4.0), "steps of 4.00 ms");
+        doubt(|e| e.stall_p99 = Some(ms(2.1)), "up to 2.10 ms");
+        doubt(|e| e.stall_most = ms(101.0), "101.00 ms at worst");
+        invalid(|e| e.stall_p99 = Some(ms(10.1)), "up to 10.10 ms");
+        doubt(|e| e.calls_cpus = Some(0.71), "busy 71 %");
+        invalid(|e| e.calls_cpus = Some(0.96), "busy 96 %");
+        doubt(|e| e.dropped_samples = 2, "2 readings");
     }
 
     #[test]

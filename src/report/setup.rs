@@ -1,9 +1,11 @@
 //! Tables of what the run was made on: GPUs, the sending machine, the manifest.
 
+use crate::results::manifest::Quantiles;
+
 use super::series::Level;
 use super::summary::Summary;
 use super::table::{Table, none, short};
-use super::units::{bytes, percent, seconds, three};
+use super::units::{bytes, ns, percent, seconds, three};
 
 pub(super) fn gpus(summary: &Summary) -> Table {
     let head =
@@ -57,6 +59,42 @@ pub(super) fn host(summary: &Summary) -> Table {
         note: String::new(),
         head: pairs.iter().map(|(name, _)| (*name).to_owned()).collect(),
         rows: vec![pairs.into_iter().map(|(_, value)| value).collect()],
+    }
+}
+
+/// What the program measured of itself.
+pub(super) fn instrument(summary: &Summary) -> Table {
+    let seen = &summary.manifest.instrument;
+    let mut rows = Vec::new();
+    let mut put = |name: &str, of: &Quantiles| {
+        if of.max_ns > 0 {
+            let times = [of.p50_ns, of.p90_ns, of.p99_ns, of.max_ns].map(ns);
+            rows.push([vec![name.to_owned()], times.to_vec()].concat());
+        }
+    };
+    put("Due until the call ran", &seen.dispatch);
+    put("Until the calls' thread came round", &seen.stalls);
+    let busy = |cpus: Option<f64>| cpus.map_or_else(none, |cpus| format!("{:.0} %", cpus * 100.0));
+    let round_trips: Vec<String> = summary
+        .manifest
+        .targets
+        .iter()
+        .filter_map(|target| Some((&target.url, target.connect_rtt?)))
+        .map(|(url, rtt)| {
+            format!(" Round trip to {url}: {} ({} connects).", ns(rtt.p50_ns), rtt.connects)
+        })
+        .collect();
+    Table {
+        title: "The measurement itself",
+        note: format!(
+            "Nothing of this is subtracted from anything. CPU time of the calls' thread {}, of the process {} (100 % is one \
+             CPU).{}",
+            busy(seen.calls_cpus),
+            busy(seen.process_cpus),
+            round_trips.concat()
+        ),
+        head: ["", "p50", "p90", "p99", "max"].map(str::to_owned).to_vec(),
+        rows,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::results::manifest::Verdict;
 
 use super::answers::{differences, right};
-use super::setup::{facts, gpus, host};
+use super::setup::{facts, gpus, host, instrument};
 use super::stats::Spread;
 use super::summary::{Group, Summary};
 use super::table::{NONE, Table, none, short};
@@ -53,7 +53,7 @@ pub(super) fn all(summary: &Summary) -> Vec<Table> {
         }
         tables.push(slowest(summary));
     }
-    tables.extend([gpus(summary), host(summary), facts(summary)]);
+    tables.extend([gpus(summary), instrument(summary), host(summary), facts(summary)]);
     tables.retain(|table| !table.rows.is_empty());
     tables
 }

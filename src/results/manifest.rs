@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Anchor, Nanos};
@@ -54,7 +56,9 @@ pub struct Manifest {
     /// Rows by what became of the wish for their output's length (`output_pinned`); empty without `--pin-output`.
     pub output_pinned: BTreeMap<String, u64>,
     /// Lateness of the releases.
-    pub lateness: Lateness,
+    pub lateness: Quantiles,
+    /// What the program measured of itself while the run went on.
+    pub instrument: Instrument,
     /// Whether the measurement can be trusted.
     pub verdict: Verdict,
     /// Every reason why it is INVALID, as a sentence.
@@ -93,6 +97,8 @@ pub struct Target {
     pub version: Option<String>,
     /// Models it reports (`/v1/models`).
     pub models: Vec<String>,
+    /// The network's round trip to it, by TCP connect; none before a connection was opened.
+    pub connect_rtt: Option<ConnectRtt>,
 }
 
 /// The machine that sent.
@@ -147,10 +153,47 @@ pub struct Counts {
     pub errors: u64,
 }
 
-/// Quantiles of lateness over all sent releases, nanoseconds, by nearest rank.
+/// What the program measured of itself while a run went on. Nothing of it is subtracted from anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Instrument {
+    /// From the due time of each release to the moment in which its call ran: what lateness has that is not the sending's.
+    pub dispatch: Quantiles,
+    /// How long the thread of the calls took to come round, asked a hundred times a second. A frame's stamp is late by no
+    /// more than this.
+    pub stalls: Quantiles,
+    /// CPU time of the process, all threads, in CPUs: 1 is one CPU all the time.
+    pub process_cpus: Option<f64>,
+    /// CPU time of the thread of the calls, in CPUs.
+    pub calls_cpus: Option<f64>,
+    /// Mean time that this thread waited for a CPU each time it was woken, nanoseconds.
+    pub cpu_wait_ns: Option<i64>,
+    /// Smallest step of the clock that was seen, nanoseconds.
+    pub clock_step_ns: i64,
+    /// Releases that were not ready when they were due.
+    pub starved: u64,
+    /// Readings of telemetry for which there was no room.
+    pub dropped_samples: u64,
+}
+
+/// Times of TCP connects to a target: about one round trip of the network each. Kept beside the figures, never subtracted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Lateness {
+pub struct ConnectRtt {
+    /// Connects, those before the run among them.
+    pub connects: u64,
+    /// The shortest, nanoseconds.
+    pub min_ns: i64,
+    /// Median, nanoseconds, by nearest rank.
+    pub p50_ns: i64,
+    /// The longest, nanoseconds.
+    pub max_ns: i64,
+}
+
+/// Quantiles of times, nanoseconds, by nearest rank; zeros where there were none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quantiles {
     /// Median.
     pub p50_ns: i64,
     /// 90th percentile.
@@ -177,6 +220,24 @@ pub enum Verdict {
 
 /// The version of the run folder's schema that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
+
+// === impl ConnectRtt ===
+
+impl ConnectRtt {
+    /// Sums up the times of connects; none without any.
+    #[must_use]
+    pub fn of(mut times: Vec<Duration>) -> Option<Self> {
+        times.sort_unstable();
+        let ns = |time: &Duration| Nanos::from(*time).as_i64();
+        let median = times.get(times.len().checked_sub(1)? / 2)?;
+        Some(Self {
+            connects: times.len() as u64,
+            min_ns: ns(times.first()?),
+            p50_ns: ns(median),
+            max_ns: ns(times.last()?),
+        })
+    }
+}
 
 // === impl Verdict ===
 
@@ -227,6 +288,17 @@ mod tests {
     fn a_manifest_of_an_older_program_is_read() {
         let manifest: Manifest = serde_json::from_str(r#"{"run": "x", "later": 1}"#).unwrap();
         assert_eq!(manifest, Manifest { run: "x".into(), ..Manifest::default() });
+    }
+
+    #[test]
+    fn connects_are_summed_up_by_nearest_rank() {
+        let of = |ms: &[u64]| {
+            ConnectRtt::of(ms.iter().map(|ms| Duration::from_millis(*ms)).collect())
+                .map(|rtt| (rtt.connects, rtt.min_ns, rtt.p50_ns, rtt.max_ns))
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7]), Some((1, 7_000_000, 7_000_000, 7_000_000)));
+        assert_eq!(of(&[9, 1, 3, 2]), Some((4, 1_000_000, 2_000_000, 9_000_000)));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use reenact::clock::{Anchor, Nanos};
-use reenact::results::manifest::{Counts, Gpu, Host, Manifest, Target, TraceIdentity, Verdict};
+use reenact::results::manifest::{
+    ConnectRtt, Counts, Gpu, Host, Manifest, Target, TraceIdentity, Verdict,
+};
 use reenact::results::rows::{FrameRow, GpuSample, HostSample, Measurement, ServerMetric};
 use reenact::results::{RunReader, RunWriter};
 
@@ -38,6 +40,7 @@ fn manifest() -> Manifest {
             server: Some("uvicorn".into()),
             version: Some("vLLM 0.19.0".into()),
             models: vec!["meta/Llama-9-8B<script>alert(1)</script>".into()],
+            connect_rtt: ConnectRtt::of(vec![std::time::Duration::from_micros(180); 5]),
         }],
         host: Host {
             name: "client".into(),

@@ -143,6 +143,7 @@ fn clients(args: &RecordArgs, clock: Clock) -> anyhow::Result<Vec<Client>> {
         // The tap stamps what it passes on.
         stamp_reads: false,
         budget: Some(Budget::new(args.limits.max_upstream_connections)),
+        connects: None,
     };
     let numbers = Arc::new(AtomicU64::new(0));
     let client = |route: &Route| {

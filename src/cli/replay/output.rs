@@ -213,8 +213,30 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
             summary.pinned.iter().map(|(label, n)| format!("{n} {label}")).collect();
         line(&format!("output length pinned: {}", parts.join(", ")));
     }
+    line(&itself(manifest));
     line(&format!("sent digest {}", manifest.sent_digest));
     line(&format!("run {} in {}", manifest.run, folder.display()));
+    text
+}
+
+/// Says what the program measured of itself.
+fn itself(manifest: &Manifest) -> String {
+    let ms = |ns: i64| Nanos(ns.max(0).cast_unsigned()).as_millis_f64();
+    let seen = &manifest.instrument;
+    let mut text = format!(
+        "reading thread: came round within {:.3} ms (p50) and {:.3} ms (p99)",
+        ms(seen.stalls.p50_ns),
+        ms(seen.stalls.p99_ns)
+    );
+    // Writing to a String can't fail.
+    if let Some(cpus) = seen.calls_cpus {
+        let _ = write!(text, ", {:.0} % of a CPU", cpus * 100.0);
+    }
+    for target in &manifest.targets {
+        if let Some(rtt) = target.connect_rtt {
+            let _ = write!(text, "; {:.3} ms there and back to {}", ms(rtt.p50_ns), target.url);
+        }
+    }
     text
 }
 

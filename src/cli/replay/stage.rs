@@ -20,7 +20,7 @@ use crate::replay::run::{self, Ran, Setup, Stop};
 use crate::replay::summary::Summary;
 use crate::replay::verdict::{Evidence, Reason, Weight, reasons, verdict};
 use crate::results::RunWriter;
-use crate::results::manifest::{Manifest, Target, TraceIdentity};
+use crate::results::manifest::{ConnectRtt, Instrument, Manifest, Target, TraceIdentity};
 use crate::results::recorded::output_text;
 use crate::telemetry;
 use crate::trace::record::ExchangeId;
@@ -70,7 +70,7 @@ impl<'a> Stage<'a> {
         let args = self.args;
         let totals = plan.totals();
         let route = args.route(totals.peak_per_instant)?;
-        run::preflight(&args.target, &route, &self.known)?;
+        let tried = run::preflight(&args.target, &route, &self.known)?;
         let targets = self.describe_targets(&route)?;
         let (sent, compared) = (self.open()?, self.open()?);
         let signals = Signals::listen()?;
@@ -102,6 +102,11 @@ impl<'a> Stage<'a> {
         let books = bookkeeper.finish()?;
         let ran = ran?;
         manifest.interrupted = stop.is_pulled();
+        manifest.instrument = instrument(&ran, &books.summary, ledger.dropped_samples());
+        for ((target, tried), connects) in manifest.targets.iter_mut().zip(tried).zip(&ran.connects)
+        {
+            target.connect_rtt = ConnectRtt::of([tried, connects.clone()].concat());
+        }
         fill(&mut manifest, &ran, &books.summary, &totals);
         books.writer.finish(manifest.clone())?;
         Ok(Ended { manifest, summary: books.summary, ran })
@@ -186,13 +191,31 @@ fn lead_after(now: Nanos) -> Duration {
     LEAD * u32::try_from(leads).unwrap_or(1)
 }
 
+/// Returns what the program measured of itself.
+fn instrument(ran: &Ran, summary: &Summary, dropped_samples: u64) -> Instrument {
+    let cpus = |cpu: Option<Duration>| {
+        let elapsed = ran.end.as_secs_f64();
+        Some(cpu?.as_secs_f64() / elapsed).filter(|_| elapsed > 0.0)
+    };
+    Instrument {
+        dispatch: summary.dispatch.quantiles(),
+        stalls: ran.stalls.quantiles(),
+        process_cpus: cpus(ran.process_cpu),
+        calls_cpus: cpus(ran.calls_cpu),
+        cpu_wait_ns: ran.cpu_wait.map(|wait| Nanos::from(wait).as_i64()),
+        clock_step_ns: Nanos::from(ran.clock_step).as_i64(),
+        starved: ran.paced.starved,
+        dropped_samples,
+    }
+}
+
 /// Fills in what is known when the run is over, and gives the verdict.
 fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) {
     manifest.duration_s = ran.end.as_secs_f64();
     manifest.sent_digest = ran.paced.digest.hex();
     manifest.counts = summary.counts;
     manifest.counts.planned = totals.releases;
-    manifest.lateness = summary.lateness();
+    manifest.lateness = summary.lateness.quantiles();
     manifest.output_pinned.clone_from(&summary.pinned);
     manifest.answers = summary.answers.clone();
     for target in &mut manifest.targets {
@@ -210,6 +233,11 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
         starved_most: ran.paced.starved_most,
         cpu_wait: ran.cpu_wait,
         clock_step: ran.clock_step,
+        dispatch_p99: summary.dispatch.quantile(0.99).map(Duration::from_nanos),
+        stall_p99: ran.stalls.quantile(0.99).map(Duration::from_nanos),
+        stall_most: Duration::from_nanos(ran.stalls.max().unwrap_or(0)),
+        calls_cpus: manifest.instrument.calls_cpus,
+        dropped_samples: manifest.instrument.dropped_samples,
     };
     let reasons = reasons(&evidence);
     manifest.verdict = verdict(&reasons);

@@ -1,0 +1,72 @@
+//! The measurement measures itself: what a run's manifest and report say about the program that made it.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use reenact::results::RunReader;
+use reenact::results::manifest::Manifest;
+
+use crate::replay_support::{Recorded, reenact, write_trace};
+use crate::support::Upstream;
+
+const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+
+/// A trace of chats, and a server that answers.
+struct Scene {
+    folder: tempfile::TempDir,
+    trace: String,
+    server: Upstream,
+}
+
+impl Scene {
+    fn chats(n: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let recorded: Vec<Recorded> = (0..n).map(|n| Recorded::chat(n * 10, BODY)).collect();
+        let trace = write_trace(folder.path(), &recorded).display().to_string();
+        Self { folder, trace, server: Upstream::answering(OK) }
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn replay(&self, out: &str, more: &[&str]) -> Output {
+        let (url, out) = (self.server.url(), self.out(out).display().to_string());
+        let args = ["replay", &self.trace, "--target", &url, "--out", &out];
+        reenact(&[&args[..], more].concat())
+    }
+
+    fn manifest(&self, name: &str) -> Manifest {
+        RunReader::open(&self.out(name)).unwrap().manifest().clone()
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_run_says_what_it_measured_of_itself() {
+    let scene = Scene::chats(20);
+    let output = scene.replay("run", &[]);
+    let manifest = scene.manifest("run");
+    let seen = manifest.instrument;
+    let said = text(&output);
+    assert!(said.starts_with(manifest.verdict.as_str()), "the verdict comes first: {said}");
+    assert!(said.contains("reading thread: came round within "), "{said}");
+    assert!(seen.stalls.max_ns > 0 && seen.stalls.p50_ns <= seen.stalls.p99_ns, "{seen:?}");
+    // Lateness is the dispatch and then the sending.
+    assert!(0 < seen.dispatch.p50_ns, "{seen:?}");
+    assert!(seen.dispatch.p50_ns <= manifest.lateness.max_ns, "{manifest:?}");
+    let (calls, process) = (seen.calls_cpus.unwrap(), seen.process_cpus.unwrap());
+    assert!(0.0 < calls && calls <= process, "{seen:?}");
+    assert!(seen.clock_step_ns > 0);
+    let rtt = manifest.targets[0].connect_rtt.unwrap();
+    assert!(rtt.connects >= 5, "five before the run, and those of the run: {rtt:?}");
+    assert!(0 < rtt.min_ns && rtt.min_ns <= rtt.p50_ns && rtt.p50_ns <= rtt.max_ns, "{rtt:?}");
+    let report = text(&reenact(&["report", &scene.out("run").display().to_string()]));
+    let markdown = std::fs::read_to_string(scene.out("run").join("summary.md")).unwrap();
+    assert!(markdown.contains("## The measurement itself"), "{report}\n{markdown}");
+    assert!(markdown.contains("Round trip to http://127.0.0.1"), "{markdown}");
+}
