@@ -7,7 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::privacy::draw::Draw;
 use crate::privacy::events::{Events, Framing};
-use crate::privacy::held::{Held, Kind};
+use crate::privacy::held::{Held, Kind, Masks};
 use crate::privacy::json::NotJson;
 use crate::privacy::known::InEvent;
 use crate::privacy::patterns::{Found, More, Patterns, Scanner};
@@ -24,6 +24,8 @@ pub(super) struct Rules {
     pub(super) pointers: Vec<Pointer>,
     pub(super) patterns: Option<Patterns>,
     pub(super) texts: Texts,
+    /// Bytes of the longest event that a template is made of.
+    pub(super) longest_template: usize,
 }
 
 /// One body.
@@ -74,7 +76,9 @@ impl Body {
         headers: Option<&HeaderMap>,
     ) -> Self {
         let form = headers.map_or(Form::Closed, |headers| form(rules, headers));
-        Self { held: Held::new(exchange, side), form, scanner: Scanner::default(), scanned: 0 }
+        let masks = if rules.patterns.is_some() { Masks::Expected } else { Masks::Never };
+        let held = Held::new(exchange, side, masks);
+        Self { held, form, scanner: Scanner::default(), scanned: 0 }
     }
 
     /// Says that nothing of what follows is a message: the connection is the peers' own.
@@ -176,7 +180,7 @@ impl Body {
     fn decided(&self) -> u64 {
         match &self.form {
             Form::Json(body) => {
-                let waiting = body.streams.values().filter_map(Text::undecided).min();
+                let waiting = body.streams.undecided();
                 body.document.decided().min(waiting.unwrap_or(u64::MAX))
             }
             Form::Events(events) => events.decided(),
@@ -193,7 +197,7 @@ impl Body {
 
 impl JsonBody {
     fn new() -> Box<Self> {
-        Box::new(Self { document: Document::new(0), streams: Streams::new(), at: 0 })
+        Box::new(Self { document: Document::new(0), streams: Streams::default(), at: 0 })
     }
 
     fn read(
@@ -205,12 +209,12 @@ impl JsonBody {
     ) -> Result<(), NotJson> {
         let (indexes, in_event) = (Indexes::new(), InEvent::No);
         let streams = &mut self.streams;
-        let mut around = Around { pointers, streams, indexes: &indexes, in_event };
+        let mut around = Around { pointers, streams, indexes: &indexes, in_event, slots: None };
         let from = std::mem::replace(&mut self.at, end);
         self.document.push(work, &mut around, from, end)?;
         if more == More::No {
             self.document.finish(work, &mut around)?;
-            self.streams.values_mut().for_each(|text| text.settle(work, More::No));
+            self.streams.settle(work);
         }
         Ok(())
     }
@@ -257,9 +261,11 @@ fn form(rules: &Rules, headers: &HeaderMap) -> Form {
     };
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match &*kind {
-        "text/event-stream" => Form::Events(Box::new(Events::new(Framing::Sse))),
+        "text/event-stream" => {
+            Form::Events(Box::new(Events::new(Framing::Sse, rules.longest_template)))
+        }
         "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => {
-            Form::Events(Box::new(Events::new(Framing::Lines)))
+            Form::Events(Box::new(Events::new(Framing::Lines, rules.longest_template)))
         }
         kind if kind == "application/json" || kind.ends_with("+json") => {
             Form::Json(JsonBody::new())

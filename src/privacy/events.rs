@@ -5,6 +5,7 @@ use crate::privacy::json::NotJson;
 use crate::privacy::known::{InEvent, is_name};
 use crate::privacy::patterns::More;
 use crate::privacy::pointer::Pointer;
+use crate::privacy::template::{Slots, Templates};
 use crate::privacy::text::{Text, Texts, Work};
 use crate::privacy::units::{Escapes, UnitReader};
 use crate::privacy::values::{Around, Document, Streams, indexes};
@@ -22,6 +23,7 @@ pub(super) struct Events {
     /// Where the data of the event is.
     data: Vec<(u64, u64)>,
     streams: Streams,
+    templates: Templates,
 }
 
 /// How events are told apart.
@@ -41,7 +43,8 @@ const MAX_WAITING: u64 = 64 << 10;
 // === impl Events ===
 
 impl Events {
-    pub(super) fn new(framing: Framing) -> Self {
+    /// Makes events; of one that is longer than `longest_template` no template is made.
+    pub(super) fn new(framing: Framing, longest_template: usize) -> Self {
         Self {
             framing,
             at: 0,
@@ -49,7 +52,8 @@ impl Events {
             event: 0,
             after_cr: false,
             data: Vec::new(),
-            streams: Streams::new(),
+            streams: Streams::default(),
+            templates: Templates::new(longest_template),
         }
     }
 
@@ -63,29 +67,32 @@ impl Events {
         pointers: &[Pointer],
         until: u64,
     ) -> Result<(), NotJson> {
-        let bytes = work.held.raw(self.at, until).to_vec();
-        for byte in bytes {
-            let at = self.at;
-            self.at += 1;
-            if std::mem::take(&mut self.after_cr) && byte == b'\n' {
-                work.held.mark(at, at + 1, Kind::Form);
-                self.line = self.at;
-                if self.data.is_empty() {
-                    self.event = self.at;
-                }
+        while self.at < until {
+            let rest = work.held.raw(self.at, until);
+            if std::mem::take(&mut self.after_cr) && rest.starts_with(b"\n") {
+                self.pass_line_end(work);
                 continue;
             }
-            if matches!(byte, b'\n' | b'\r') {
-                work.held.mark(at, at + 1, Kind::Form);
-                self.after_cr = byte == b'\r';
-                self.end_line(work, pointers, at)?;
-                self.line = self.at;
-                if self.data.is_empty() {
-                    self.event = self.at;
-                }
-            }
+            let Some(len) = memchr::memchr2(b'\n', b'\r', rest) else {
+                self.at = until;
+                break;
+            };
+            self.after_cr = rest[len] == b'\r';
+            self.at += len as u64;
+            self.end_line(work, pointers, self.at)?;
+            self.pass_line_end(work);
         }
         if self.at - self.event > MAX_EVENT { Err(NotJson) } else { Ok(()) }
+    }
+
+    /// Goes beyond a byte that ends a line.
+    fn pass_line_end(&mut self, work: &mut Work<'_>) {
+        work.held.mark(self.at, self.at + 1, Kind::Form);
+        self.at += 1;
+        self.line = self.at;
+        if self.data.is_empty() {
+            self.event = self.at;
+        }
     }
 
     /// Ends the body.
@@ -101,16 +108,13 @@ impl Events {
             self.end_line(work, pointers, self.at)?;
         }
         self.dispatch(work, pointers)?;
-        for text in self.streams.values_mut() {
-            text.settle(work, More::No);
-        }
+        self.streams.settle(work);
         Ok(())
     }
 
     /// Returns the offset before which all is decided.
     pub(super) fn decided(&self) -> u64 {
-        let waiting = self.streams.values().filter_map(Text::undecided).min();
-        waiting.unwrap_or(u64::MAX).min(self.event)
+        self.streams.undecided().unwrap_or(u64::MAX).min(self.event)
     }
 
     /// Takes the line that ends at `end`.
@@ -122,7 +126,8 @@ impl Events {
     ) -> Result<(), NotJson> {
         let line = work.held.raw(self.line, end);
         if self.framing == Framing::Lines {
-            self.data = vec![(self.line, end)];
+            self.data.clear();
+            self.data.push((self.line, end));
             return self.dispatch(work, pointers);
         }
         if line.is_empty() {
@@ -159,40 +164,60 @@ impl Events {
 
     /// Decides an event.
     fn dispatch(&mut self, work: &mut Work<'_>, pointers: &[Pointer]) -> Result<(), NotJson> {
-        let data = std::mem::take(&mut self.data);
-        let raw = |work: &Work<'_>, (from, until): (u64, u64)| work.held.raw(from, until).to_vec();
-        let pieces: Vec<Vec<u8>> = data.iter().map(|piece| raw(work, *piece)).collect();
-        let text = pieces.concat();
-        let text = text.trim_ascii();
-        if text == b"[DONE]" {
-            self.streams.values_mut().for_each(|text| text.settle(work, More::No));
+        let mut data = std::mem::take(&mut self.data);
+        if let (Some((from, _)), Some((_, until))) = (data.first(), data.last()) {
+            let (from, until) = (*from, *until);
+            let is_known =
+                data.len() == 1 && self.templates.apply(work, &mut self.streams, from, until);
+            if !is_known {
+                self.read(work, pointers, &data)?;
+            }
+            self.streams.settle_before(work, until.saturating_sub(MAX_WAITING));
         }
-        if text.is_empty() || text == b"[DONE]" {
+        data.clear();
+        self.data = data;
+        Ok(())
+    }
+
+    /// Decides an event whose data is in these places.
+    fn read(
+        &mut self,
+        work: &mut Work<'_>,
+        pointers: &[Pointer],
+        data: &[(u64, u64)],
+    ) -> Result<(), NotJson> {
+        let pieces: Vec<Vec<u8>> =
+            data.iter().map(|(from, until)| work.held.raw(*from, *until).to_vec()).collect();
+        let text = pieces.concat();
+        let trimmed = text.trim_ascii();
+        if trimmed == b"[DONE]" {
+            self.streams.settle(work);
+        }
+        if trimmed.is_empty() || trimmed == b"[DONE]" {
             return Ok(());
         }
-        let (Some((begin, _)), Some((_, end))) = (data.first(), data.last()) else { return Ok(()) };
         // Lines of one event are joined by a line end, which is white space to JSON.
         let joined = pieces.iter().flat_map(|piece| [&piece[..], b"\n"]);
         let Ok(indexes) = indexes(joined) else {
-            let is_like_json = matches!(text.first(), Some(b'{' | b'['));
+            let is_like_json = matches!(trimmed.first(), Some(b'{' | b'['));
             if work.texts == Texts::Stay && is_like_json && !pointers.is_empty() {
                 return Err(NotJson);
             }
             data.iter().for_each(|(from, until)| plain(work, *from, *until));
             return Ok(());
         };
+        let mut slots = self.templates.wants(&pieces).then(Slots::default);
         data.iter().for_each(|(from, until)| work.held.mark(*from, *until, Kind::Form));
         let (streams, in_event) = (&mut self.streams, InEvent::Yes);
-        let mut around = Around { pointers, streams, indexes: &indexes, in_event };
-        let mut document = Document::new(*begin);
-        for (from, until) in &data {
+        let slots_of = slots.as_mut();
+        let mut around = Around { pointers, streams, indexes: &indexes, in_event, slots: slots_of };
+        let mut document = Document::new(data[0].0);
+        for (from, until) in data {
             document.push(work, &mut around, *from, *until)?;
         }
         document.finish(work, &mut around)?;
-        for text in self.streams.values_mut() {
-            if text.undecided().is_some_and(|from| end - from > MAX_WAITING) {
-                text.settle(work, More::No);
-            }
+        if let Some(slots) = slots {
+            self.templates.learn(work, slots, text, data[0].0);
         }
         Ok(())
     }

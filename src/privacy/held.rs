@@ -18,7 +18,8 @@ pub(super) struct Held {
     /// Offset in the body of the first byte.
     base: u64,
     bytes: Vec<u8>,
-    kinds: Vec<Kind>,
+    /// What each byte is; none when nothing will be masked, since nobody asks then.
+    kinds: Option<Vec<Kind>>,
     frames: VecDeque<Cut>,
     masks: Vec<Mask>,
 }
@@ -36,6 +37,13 @@ pub(super) enum Kind {
     More,
     /// Of a number.
     Scalar,
+}
+
+/// Whether patterns are looked for, so that something may be masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Masks {
+    Expected,
+    Never,
 }
 
 /// What stands in place of what a pattern matched.
@@ -59,13 +67,13 @@ const FILL: u8 = b'*';
 // === impl Held ===
 
 impl Held {
-    pub(super) fn new(exchange: ExchangeId, side: Side) -> Self {
+    pub(super) fn new(exchange: ExchangeId, side: Side, masks: Masks) -> Self {
         Self {
             exchange,
             side,
             base: 0,
             bytes: Vec::new(),
-            kinds: Vec::new(),
+            kinds: (masks == Masks::Expected).then(Vec::new),
             frames: VecDeque::new(),
             masks: Vec::new(),
         }
@@ -74,7 +82,9 @@ impl Held {
     /// Takes a frame.
     pub(super) fn push(&mut self, at: Nanos, accepted: Nanos, data: &[u8], kind: Kind) {
         self.bytes.extend_from_slice(data);
-        self.kinds.resize(self.bytes.len(), kind);
+        if let Some(kinds) = &mut self.kinds {
+            kinds.resize(self.bytes.len(), kind);
+        }
         self.frames.push_back(Cut { at, accepted, len: data.len() });
     }
 
@@ -96,13 +106,37 @@ impl Held {
     /// Says what bytes are.
     pub(super) fn mark(&mut self, from: u64, until: u64, kind: Kind) {
         let (from, until) = (self.idx(from), self.idx(until));
-        self.kinds[from..until].fill(kind);
+        if let Some(kinds) = &mut self.kinds {
+            kinds[from..until].fill(kind);
+        }
     }
 
     /// Says that a character of a string is here.
     pub(super) fn mark_unit(&mut self, at: u64, len: u8) {
-        self.mark(at, at + u64::from(len), Kind::More);
-        self.mark(at, at + 1, Kind::Unit);
+        let (from, until) = (self.idx(at), self.idx(at + u64::from(len)));
+        if let Some([first, rest @ ..]) = self.kinds.as_mut().map(|kinds| &mut kinds[from..until]) {
+            *first = Kind::Unit;
+            rest.fill(Kind::More);
+        }
+    }
+
+    /// Says what each of the bytes from `at` on is.
+    pub(super) fn mark_each(&mut self, at: u64, each: &[Kind]) {
+        let (from, until) = (self.idx(at), self.idx(at + each.len() as u64));
+        if let Some(kinds) = &mut self.kinds {
+            kinds[from..until].copy_from_slice(each);
+        }
+    }
+
+    /// Returns what the bytes from one offset to another are; none when nobody will ask.
+    pub(super) fn kinds(&self, from: u64, until: u64) -> Option<&[Kind]> {
+        let (from, until) = (self.idx(from), self.idx(until));
+        self.kinds.as_ref().map(|kinds| &kinds[from..until])
+    }
+
+    /// Returns how many masks wait.
+    pub(super) fn masks(&self) -> usize {
+        self.masks.len()
     }
 
     /// Writes bytes over those from `at`.
@@ -145,40 +179,45 @@ impl Held {
 
     /// Returns where the character begins that the byte at `at` is of.
     pub(super) fn unit_start(&self, at: u64) -> u64 {
-        let idx = self.idx(at);
-        let more = self.kinds[..(idx + 1).min(self.kinds.len())]
-            .iter()
-            .rev()
-            .take_while(|kind| **kind == Kind::More);
+        let Some(kinds) = &self.kinds else { return at };
+        let before = &kinds[..(self.idx(at) + 1).min(kinds.len())];
+        let more = before.iter().rev().take_while(|kind| **kind == Kind::More);
         at - more.count() as u64
     }
 
     /// Appends to `out` the frames that end before `decided`.
     pub(super) fn release(&mut self, decided: u64, out: &mut VecDeque<Event>) {
         let decided = self.idx(decided);
-        let mut until = 0;
-        let mut ready = Vec::new();
-        while let Some(frame) = self.frames.front().filter(|frame| until + frame.len <= decided) {
+        let (mut count, mut until) = (0, 0);
+        while let Some(frame) = self.frames.get(count)
+            && until + frame.len <= decided
+        {
             until += frame.len;
-            ready.push(*frame);
-            self.frames.pop_front();
+            count += 1;
         }
-        if ready.is_empty() {
+        if count == 0 {
             return;
         }
         self.apply_masks(until);
-        let mut bytes: Bytes = self.bytes.drain(..until).collect();
-        self.kinds.drain(..until);
-        self.base += until as u64;
         let (exchange, side) = (self.exchange, self.side);
-        out.extend(ready.into_iter().map(|Cut { at, accepted, len }| {
-            let data = bytes.split_to(len);
+        let mut from = 0;
+        out.extend(self.frames.drain(..count).map(|Cut { at, accepted, len }| {
+            let data = Bytes::copy_from_slice(&self.bytes[from..from + len]);
+            from += len;
             Event::Frame(Frame { exchange, side, at, accepted, data })
         }));
+        self.bytes.drain(..until);
+        if let Some(kinds) = &mut self.kinds {
+            kinds.drain(..until);
+        }
+        self.base += until as u64;
     }
 
     /// Applies what is to be masked before the index `until`, and some beyond where a character goes on.
     fn apply_masks(&mut self, until: usize) {
+        if self.masks.is_empty() {
+            return;
+        }
         let masks = std::mem::take(&mut self.masks);
         for mask in masks {
             let from = self.idx(mask.at);
@@ -194,10 +233,11 @@ impl Held {
     }
 
     fn apply(&mut self, from: usize, mask: &[u8]) {
+        let Some(kinds) = &self.kinds else { return };
         let mut at = from;
         while at < from + mask.len() && at < self.bytes.len() {
             let new = mask[at - from];
-            match self.kinds[at] {
+            match kinds[at] {
                 Kind::Form => {}
                 Kind::Plain => self.bytes[at] = new,
                 Kind::Scalar => {
@@ -206,7 +246,7 @@ impl Held {
                     }
                 }
                 Kind::Unit | Kind::More => {
-                    let (start, end) = self.unit_around(at);
+                    let (start, end) = unit_around(kinds, at);
                     for (idx, byte) in self.bytes[start..end].iter_mut().enumerate() {
                         *byte = mask[(start.max(from) - from + idx) % mask.len()];
                     }
@@ -218,16 +258,16 @@ impl Held {
         }
     }
 
-    /// Returns the indices between which the character lies that the byte at `idx` is of.
-    fn unit_around(&self, idx: usize) -> (usize, usize) {
-        let more = |kind: &&Kind| **kind == Kind::More;
-        let before = self.kinds[..=idx].iter().rev().take_while(more).count();
-        let after = self.kinds[idx + 1..].iter().take_while(more).count();
-        (idx.saturating_sub(before), idx + 1 + after)
-    }
-
     fn idx(&self, at: u64) -> usize {
         let idx = usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX);
         idx.min(self.bytes.len())
     }
+}
+
+/// Returns the indices between which the character lies that the byte at `idx` is of.
+fn unit_around(kinds: &[Kind], idx: usize) -> (usize, usize) {
+    let more = |kind: &&Kind| **kind == Kind::More;
+    let before = kinds[..=idx].iter().rev().take_while(more).count();
+    let after = kinds[idx + 1..].iter().take_while(more).count();
+    (idx.saturating_sub(before), idx + 1 + after)
 }

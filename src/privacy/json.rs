@@ -14,6 +14,8 @@ pub(super) struct Lexer {
     /// Offset in the body of the next byte.
     at: u64,
     reader: UnitReader,
+    /// Of the string that is open.
+    asked: Tell,
     scalar: Scalar,
     key: String,
 }
@@ -30,12 +32,12 @@ pub(super) enum Level {
 /// A part of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A string begins: a key, or a value.
-    Open(Role),
+    /// A string begins, a key or a value: its first character, or its end, is at this offset.
+    Open(u64, Role),
     /// A character of it, from this offset.
     Unit(u64, Unit),
-    /// It has ended.
-    Close(Role),
+    /// It has ended before this offset.
+    Close(u64, Role),
     /// A number, true, false or null.
     Scalar {
         /// Where it begins.
@@ -52,6 +54,15 @@ pub(super) enum Part {
 pub(super) enum Role {
     Key,
     Value,
+}
+
+/// What is told of a string that has begun. Of what else is told, the answer says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Its characters.
+    Units,
+    /// That it has ended.
+    Close,
 }
 
 /// What is read is not JSON.
@@ -99,6 +110,7 @@ impl Lexer {
             state: State::Value { or_end: false },
             at,
             reader: UnitReader::default(),
+            asked: Tell::Units,
             scalar: Scalar::default(),
             key: String::new(),
         }
@@ -124,9 +136,18 @@ impl Lexer {
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        mut tell: impl FnMut(&[Level], Part),
+        mut tell: impl FnMut(&[Level], Part) -> Tell,
     ) -> Result<(), NotJson> {
-        for &byte in bytes {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            if let State::String(role) = self.state {
+                let plain = self.plain(role, rest, &mut tell);
+                if plain > 0 {
+                    rest = &rest[plain..];
+                    self.at += plain as u64;
+                    continue;
+                }
+            }
             match self.state {
                 State::String(role) => self.in_string(role, byte, &mut tell)?,
                 State::Scalar if is_scalar(byte) => {
@@ -142,40 +163,74 @@ impl Lexer {
                 _ => self.structure(byte, &mut tell)?,
             }
             self.at += 1;
+            rest = after;
         }
         Ok(())
     }
 
     /// Ends the body; returns whether the last document was whole.
-    pub(super) fn finish(&mut self, mut tell: impl FnMut(&[Level], Part)) -> Result<bool, NotJson> {
+    pub(super) fn finish(
+        &mut self,
+        mut tell: impl FnMut(&[Level], Part) -> Tell,
+    ) -> Result<bool, NotJson> {
         match self.state {
             State::Scalar => self.end_scalar(&mut tell)?,
             State::String(role) => {
-                let (at, path) = (self.at, &self.path);
+                let (at, path, asked) = (self.at, &self.path, self.asked);
                 self.reader.finish(|unit| {
-                    tell(path, Part::Unit(at - u64::from(unit.len), unit));
+                    if asked == Tell::Units {
+                        tell(path, Part::Unit(at - u64::from(unit.len), unit));
+                    }
                 });
-                tell(&self.path, Part::Close(role));
+                tell(&self.path, Part::Close(at, role));
             }
             _ => {}
         }
         Ok(self.path.is_empty() && self.state != State::Value { or_end: true })
     }
 
+    /// Takes the characters at the front of `bytes` that need no closer look, and returns how many bytes these are.
+    fn plain(
+        &mut self,
+        role: Role,
+        bytes: &[u8],
+        tell: &mut impl FnMut(&[Level], Part) -> Tell,
+    ) -> usize {
+        if self.reader.pending() > 0 {
+            return 0;
+        }
+        if role == Role::Value && self.asked == Tell::Close {
+            return unlooked(bytes);
+        }
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        let mut len = 0;
+        for byte in bytes.iter().take_while(|byte| is_plain(byte)) {
+            let unit = Unit { char: Some(char::from(*byte)), len: 1 };
+            note(role, &mut self.key, unit);
+            if self.asked == Tell::Units {
+                tell(&self.path, Part::Unit(self.at + len as u64, unit));
+            }
+            len += 1;
+        }
+        len
+    }
+
     fn in_string(
         &mut self,
         role: Role,
         byte: u8,
-        tell: &mut impl FnMut(&[Level], Part),
+        tell: &mut impl FnMut(&[Level], Part) -> Tell,
     ) -> Result<(), NotJson> {
         let at = self.at;
         if byte == b'"' && !self.reader.awaits_escaped() {
-            let (path, key) = (&self.path, &mut self.key);
+            let (path, key, asked) = (&self.path, &mut self.key, self.asked);
             self.reader.finish(|unit| {
                 note(role, key, unit);
-                tell(path, Part::Unit(at - u64::from(unit.len), unit));
+                if asked == Tell::Units {
+                    tell(path, Part::Unit(at - u64::from(unit.len), unit));
+                }
             });
-            tell(&self.path, Part::Close(role));
+            tell(&self.path, Part::Close(at, role));
             self.state = match role {
                 Role::Key => {
                     if let Some(Level::Object(key)) = self.path.last_mut() {
@@ -187,12 +242,14 @@ impl Lexer {
             };
             return Ok(());
         }
-        let (path, key) = (&self.path, &mut self.key);
+        let (path, key, asked) = (&self.path, &mut self.key, self.asked);
         let begun = u64::from(self.reader.pending());
         let mut from = at - begun;
         let goes = self.reader.push(Escapes::Json, byte, |unit| {
             note(role, key, unit);
-            tell(path, Part::Unit(from, unit));
+            if asked == Tell::Units {
+                tell(path, Part::Unit(from, unit));
+            }
             from += u64::from(unit.len);
         });
         if goes { Ok(()) } else { Err(NotJson) }
@@ -201,7 +258,7 @@ impl Lexer {
     fn structure(
         &mut self,
         byte: u8,
-        tell: &mut impl FnMut(&[Level], Part),
+        tell: &mut impl FnMut(&[Level], Part) -> Tell,
     ) -> Result<(), NotJson> {
         if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') || byte == 0 && self.path.is_empty() {
             return Ok(());
@@ -236,9 +293,9 @@ impl Lexer {
         Ok(())
     }
 
-    fn open(&mut self, role: Role, tell: &mut impl FnMut(&[Level], Part)) -> State {
+    fn open(&mut self, role: Role, tell: &mut impl FnMut(&[Level], Part) -> Tell) -> State {
         self.key.clear();
-        tell(&self.path, Part::Open(role));
+        self.asked = tell(&self.path, Part::Open(self.at + 1, role));
         State::String(role)
     }
 
@@ -261,7 +318,7 @@ impl Lexer {
         }
     }
 
-    fn end_scalar(&mut self, tell: &mut impl FnMut(&[Level], Part)) -> Result<(), NotJson> {
+    fn end_scalar(&mut self, tell: &mut impl FnMut(&[Level], Part) -> Tell) -> Result<(), NotJson> {
         let text = &*self.scalar.text;
         let is_word = ["true", "false", "null", "NaN", "Infinity", "-Infinity"].contains(&text);
         if !is_word && serde_json::from_str::<serde_json::Number>(text).is_err() {
@@ -273,6 +330,15 @@ impl Lexer {
         self.state = State::After;
         Ok(())
     }
+}
+
+/// Returns how many bytes at the front of a string are neither its end, nor an escape, nor what may not be there.
+fn unlooked(bytes: &[u8]) -> usize {
+    let len = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+    let mut has_control = false;
+    bytes[..len].iter().for_each(|byte| has_control |= *byte < b' ');
+    // Then the one that is not to be there is looked for byte by byte.
+    if has_control { 0 } else { len }
 }
 
 fn note(role: Role, key: &mut String, unit: Unit) {
@@ -296,12 +362,15 @@ mod tests {
     fn read(pieces: &[&[u8]]) -> Result<(Vec<String>, bool), NotJson> {
         let mut lexer = Lexer::new(0);
         let (mut told, mut text) = (Vec::new(), String::new());
-        let mut tell = |path: &[Level], part: Part| match part {
-            Part::Open(_) => text.clear(),
-            Part::Unit(_, unit) => text.push(unit.char.unwrap_or('\u{fffd}')),
-            Part::Close(Role::Key) => told.push(format!("{} key {text}", path_text(path))),
-            Part::Close(Role::Value) => told.push(format!("{} {text:?}", path_text(path))),
-            Part::Scalar { len, .. } => told.push(format!("{} {len}", path_text(path))),
+        let mut tell = |path: &[Level], part: Part| {
+            match part {
+                Part::Open(..) => text.clear(),
+                Part::Unit(_, unit) => text.push(unit.char.unwrap_or('\u{fffd}')),
+                Part::Close(_, Role::Key) => told.push(format!("{} key {text}", path_text(path))),
+                Part::Close(_, Role::Value) => told.push(format!("{} {text:?}", path_text(path))),
+                Part::Scalar { len, .. } => told.push(format!("{} {len}", path_text(path))),
+            }
+            Tell::Units
         };
         for piece in pieces {
             lexer.push(piece, &mut tell)?;

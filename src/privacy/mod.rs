@@ -9,6 +9,8 @@
 //!        -> text.rs (patterns.rs, standin.rs), media.rs -> the same frames, replaced
 //! ```
 //!
+//! An event that is like one before it, but for its values, is not parsed again (`template.rs`).
+//!
 //! What can't be read as what it says it is falls to the stricter side: of it nothing is told but its length. So do bodies
 //! that are compressed, and what passes on a connection after an upgrade.
 //!
@@ -33,6 +35,7 @@ mod pointer;
 mod policy;
 mod prompt;
 mod standin;
+mod template;
 mod text;
 mod units;
 mod values;

@@ -9,8 +9,10 @@ use regex_automata::hybrid::BuildError;
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::hybrid::regex::{Cache, Regex};
 use regex_automata::nfa::thompson;
-use regex_automata::util::{start, syntax};
-use regex_automata::{Anchored, Input, MatchKind};
+use regex_automata::util::prefilter::Prefilter;
+use regex_automata::util::start;
+use regex_automata::util::syntax::{self, parse_many_with};
+use regex_automata::{Anchored, Input, MatchKind, Span};
 
 use crate::privacy::policy::PolicyError;
 
@@ -21,7 +23,17 @@ pub(super) struct Patterns {
     /// The same, but it does not end with the first match: it knows whether any has begun.
     begun: DFA,
     begun_cache: dfa::Cache,
+    /// Finds what each match begins with, far sooner; none when that may be too much.
+    prefixes: Option<Prefilter>,
     look_behind: usize,
+}
+
+/// What is known of a text without having looked for the matches in it.
+#[derive(Clone, Copy, Debug)]
+struct Survey {
+    /// Before it nothing is the beginning of a match that has not ended.
+    quiet: usize,
+    may_match: bool,
 }
 
 /// Looks for matches in one text.
@@ -71,8 +83,12 @@ fn compile(patterns: &[String]) -> Result<(Regex, DFA), PolicyError> {
     })
 }
 
+fn syntax_config() -> syntax::Config {
+    syntax::Config::new().utf8(false)
+}
+
 fn build(patterns: &[String]) -> Result<(Regex, DFA), Box<BuildError>> {
-    let syntax = syntax::Config::new().utf8(false);
+    let syntax = syntax_config();
     let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(8 << 20));
     let dfa = DFA::config().cache_capacity(4 << 20).skip_cache_capacity_check(true);
     let regex = Regex::builder()
@@ -117,32 +133,59 @@ impl Patterns {
         }
         let (regex, begun) = compile(patterns)?;
         let (cache, begun_cache) = (regex.create_cache(), begun.create_cache());
-        Ok(Some(Self { regex, cache, begun, begun_cache, look_behind }))
+        let prefixes = parse_many_with(patterns, &syntax_config())
+            .ok()
+            .and_then(|hirs| Prefilter::from_hirs_prefix(MatchKind::LeftmostFirst, &hirs));
+        Ok(Some(Self { regex, cache, begun, begun_cache, prefixes, look_behind }))
     }
 
-    /// Returns the offset in `text` before which nothing is the beginning of a match that has not ended, not looking
-    /// further back than is asked for.
-    fn quiet(&mut self, text: &[u8], lead: usize) -> usize {
+    /// Looks over `text` from `lead` on, not further back for a beginning than is asked for.
+    fn survey(&mut self, text: &[u8], lead: usize) -> Survey {
         let from = text.len().saturating_sub(self.look_behind).max(lead);
+        let span = Span::from(lead..text.len());
+        if let Some(prefixes) = &self.prefixes
+            && prefixes.find(text, span).is_none()
+        {
+            // Nothing begins here but what begins with the front of such a prefix, cut by the end.
+            let cut = text.len().saturating_sub(prefixes.max_needle_len().saturating_sub(1));
+            let Survey { quiet, .. } = self.follow(text, from.max(cut));
+            return Survey { quiet, may_match: false };
+        }
+        let Survey { quiet, may_match } = self.follow(text, from);
+        Survey { quiet, may_match: may_match || from > lead }
+    }
+
+    /// Looks at each byte of `text` from `from` on.
+    fn follow(&mut self, text: &[u8], from: usize) -> Survey {
         let (dfa, cache) = (&self.begun, &mut self.begun_cache);
         let start_after = |cache: &mut _, at: usize| {
             let before = at.checked_sub(1).map(|before| text[before]);
             let config = start::Config::new().look_behind(before).anchored(Anchored::No);
             dfa.start_state(cache, &config).ok()
         };
-        let Some(mut state) = start_after(cache, from) else { return from };
-        let mut quiet = from;
+        let unknown = |quiet| Survey { quiet, may_match: true };
+        let Some(mut state) = start_after(cache, from) else { return unknown(from) };
+        // Unless what stands before a match matters, all starts are one; but a cache that is emptied names them anew.
+        let is_one_start = dfa.get_nfa().look_set_prefix_any().is_empty();
+        let (mut start, mut clears) = (Some(state), cache.clear_count());
+        let (mut quiet, mut may_match) = (from, false);
         for at in from..text.len() {
-            let Ok(next) = dfa.next_state(cache, state, text[at]) else { return quiet };
+            let Ok(next) = dfa.next_state(cache, state, text[at]) else { return unknown(quiet) };
             state = next;
+            may_match |= state.is_match();
             if state.is_dead() {
-                return text.len();
+                return Survey { quiet: text.len(), may_match };
             }
-            if start_after(cache, at + 1).is_some_and(|start| start == state) {
+            if !is_one_start || cache.clear_count() != clears {
+                start = start_after(cache, at + 1);
+                clears = cache.clear_count();
+            }
+            if start == Some(state) {
                 quiet = at + 1;
             }
         }
-        quiet
+        may_match |= dfa.next_eoi_state(cache, state).map_or(true, |state| state.is_match());
+        Survey { quiet, may_match }
     }
 }
 
@@ -160,14 +203,27 @@ impl Scanner {
         self.context.extend_from_slice(bytes);
         self.end += bytes.len() as u64;
         let len = self.context.len();
-        let base = self.end - len as u64;
-        let place = |range: Range<usize>| base + range.start as u64..base + range.end as u64;
         if self.floods {
-            let from = len - bytes.len();
-            found.push(Found { range: place(from..len), seed: [0; 32] });
+            let range = self.end - bytes.len() as u64..self.end;
+            found.push(Found { range, seed: [0; 32] });
             self.keep(len, len);
             return;
         }
+        let Survey { quiet, may_match } = patterns.survey(&self.context, self.lead);
+        let growing = if may_match { self.find(patterns, more, found) } else { len };
+        if more == More::No {
+            self.keep(len, len);
+            return;
+        }
+        let keep = quiet.min(growing);
+        self.floods = len - keep > MAX_MATCH;
+        self.keep(keep, quiet);
+    }
+
+    /// Appends the matches in what may still be a part of one; returns where the one begins that may grow.
+    fn find(&self, patterns: &mut Patterns, more: More, found: &mut Vec<Found>) -> usize {
+        let len = self.context.len();
+        let base = self.end - len as u64;
         let settled = len.saturating_sub(patterns.look_behind);
         let mut growing = len;
         let input = Input::new(&self.context).range(self.lead..);
@@ -178,17 +234,11 @@ impl Scanner {
             let is_final = one.end() < len || one.start() < settled || more == More::No;
             if is_final && !one.is_empty() {
                 let seed = *blake3::hash(&self.context[one.range()]).as_bytes();
-                found.push(Found { range: place(one.range()), seed });
+                let range = base + one.start() as u64..base + one.end() as u64;
+                found.push(Found { range, seed });
             }
         }
-        if more == More::No {
-            self.keep(len, len);
-            return;
-        }
-        let quiet = patterns.quiet(&self.context, self.lead);
-        let keep = quiet.min(growing);
-        self.floods = len - keep > MAX_MATCH;
-        self.keep(keep, quiet);
+        growing
     }
 
     /// Returns the offset in the text before which all is decided.

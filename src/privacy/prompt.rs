@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::dialect::{ResponseReader, request_facts};
-use crate::privacy::json::{Lexer, Part, Role};
+use crate::privacy::json::{Lexer, Part, Role, Tell};
 use crate::privacy::known::{InEvent, Meaning, are_text, meaning};
 use crate::privacy::text::Keys;
 use crate::trace::record::{End, Outcome, Prompt, RequestHead, ResponseHead, Side};
@@ -18,8 +18,6 @@ pub struct PromptReader {
     /// None when the body is not JSON.
     lexer: Option<Lexer>,
     begun: bool,
-    /// Whether the string that is open is text.
-    is_text: bool,
     blocks: Blocks,
     response: Option<ResponseReader>,
 }
@@ -48,7 +46,6 @@ impl PromptReader {
             head: head.clone(),
             lexer: None,
             begun: false,
-            is_text: false,
             blocks: Blocks::new(Keys::new(key).hash),
             response: None,
         }
@@ -97,25 +94,28 @@ impl PromptReader {
             self.begun = true;
             self.lexer = matches!(first, b'{' | b'[').then(|| Lexer::new(0));
         }
-        let (blocks, is_text) = (&mut self.blocks, &mut self.is_text);
+        let blocks = &mut self.blocks;
         let Some(lexer) = &mut self.lexer else {
             blocks.push(data);
             return;
         };
         let mut bytes = [0; 4];
-        let read = lexer.push(data, |path, part| match part {
-            Part::Open(role) => {
-                *is_text = role == Role::Value && counts(&meaning(path, InEvent::No));
+        let read = lexer.push(data, |path, part| {
+            match part {
+                Part::Open(_, Role::Value) if counts(&meaning(path, InEvent::No)) => {
+                    return Tell::Units;
+                }
+                Part::Unit(_, unit) => {
+                    let char = unit.char.unwrap_or(char::REPLACEMENT_CHARACTER);
+                    blocks.push(char.encode_utf8(&mut bytes).as_bytes());
+                }
+                Part::Scalar { number: Some(number), .. } if are_text(path) => {
+                    blocks.push(number.to_string().as_bytes());
+                    blocks.push(b",");
+                }
+                _ => {}
             }
-            Part::Unit(_, unit) if *is_text => {
-                let char = unit.char.unwrap_or(char::REPLACEMENT_CHARACTER);
-                blocks.push(char.encode_utf8(&mut bytes).as_bytes());
-            }
-            Part::Scalar { number: Some(number), .. } if are_text(path) => {
-                blocks.push(number.to_string().as_bytes());
-                blocks.push(b",");
-            }
-            _ => {}
+            Tell::Close
         });
         if read.is_err() {
             self.lexer = None;

@@ -6,7 +6,7 @@ use crate::privacy::draw::Draw;
 use crate::privacy::held::Held;
 use crate::privacy::patterns::{Found, More, Patterns, Scanner};
 use crate::privacy::standin::Standin;
-use crate::privacy::units::Unit;
+use crate::privacy::units::{MAX_UNIT, Unit};
 
 /// The keys that replacements follow from.
 #[derive(Clone)]
@@ -175,9 +175,10 @@ impl Scramble {
         let mut draw = Draw::new(&work.keys.hash, &[&self.chain, self.chunk.as_bytes()]);
         draw.fill(&mut self.chain);
         for (at, len) in self.units.drain(..) {
-            let mut bytes = vec![0; usize::from(len)];
-            draw.fill_plain(&mut bytes);
-            work.held.put(at, &bytes);
+            let mut bytes = [0; MAX_UNIT];
+            let bytes = &mut bytes[..usize::from(len)];
+            draw.fill_plain(bytes);
+            work.held.put(at, bytes);
         }
         self.chunk.clear();
     }

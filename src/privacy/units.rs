@@ -9,10 +9,13 @@ pub(super) struct Unit {
     pub(super) len: u8,
 }
 
+/// Bytes of the longest, a pair of escapes.
+pub(super) const MAX_UNIT: usize = 12;
+
 /// Reads characters from bytes, one at a time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnitReader {
-    bytes: [u8; 12],
+    bytes: [u8; MAX_UNIT],
     len: u8,
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::privacy::draw::Draw;
 use crate::privacy::held::Kind;
-use crate::privacy::json::{Level, Lexer, NotJson, Part, Role};
+use crate::privacy::json::{Level, Lexer, NotJson, Part, Role, Tell};
 use crate::privacy::known::{
     InEvent, MAX_NAME, Meaning, are_text, is_index, is_member, is_name, is_schema_type, meaning,
 };
 use crate::privacy::media::Media;
 use crate::privacy::patterns::More;
 use crate::privacy::pointer::Pointer;
+use crate::privacy::template::{Slot, SlotKind, Slots};
 use crate::privacy::text::{Scramble, Text, Texts, Work};
 use crate::privacy::units::{Escapes, Unit, UnitReader};
 
@@ -21,8 +22,13 @@ pub(super) struct Document {
     values: Values,
 }
 
-/// The texts of a body that come in parts, by their places.
-pub(super) type Streams = BTreeMap<String, Text>;
+/// The texts of a body that come in parts.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Which of the texts is that of a place.
+    places: BTreeMap<String, usize>,
+    texts: Vec<Text>,
+}
 
 /// Numbers that tell texts apart, by the places of what they are in.
 pub(super) type Indexes = BTreeMap<String, u64>;
@@ -33,10 +39,28 @@ pub(super) struct Around<'a> {
     pub(super) streams: &'a mut Streams,
     pub(super) indexes: &'a Indexes,
     pub(super) in_event: InEvent,
+    /// When there, what was done with each value is noted, for documents like this one.
+    pub(super) slots: Option<&'a mut Slots>,
 }
 
+/// What is to be done with a string. It follows from its place and the policy, not from what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Plan {
+    Keep,
+    Text,
+    /// It goes on one of the texts that come in parts.
+    Stream(usize),
+    Scramble,
+    /// It stays if this is true of it, which is of none that is longer.
+    Hold(fn(&str) -> bool, usize),
+    /// It may be base64: bare, or in a data URI alone.
+    BareMedia,
+    MediaInUri,
+}
+
+/// Does what is planned, one string after the other.
 #[derive(Debug)]
-struct Values {
+pub(super) struct Values {
     doing: Doing,
     /// Follows from the numbers of the list before.
     numbers: [u8; 32],
@@ -47,7 +71,7 @@ struct Values {
 enum Doing {
     Keep,
     Text(Box<Text>),
-    Stream(String),
+    Stream(usize),
     Scramble(Box<Scramble>),
     /// It stays or it does not; that is known when it has ended.
     Hold(Hold),
@@ -69,7 +93,7 @@ struct Hold {
 impl Document {
     /// Makes a document that begins at `at` of the body.
     pub(super) fn new(at: u64) -> Self {
-        Self { lexer: Lexer::new(at), values: Values { doing: Doing::Keep, numbers: [0; 32] } }
+        Self { lexer: Lexer::new(at), values: Values::default() }
     }
 
     /// Replaces what is in the bytes from `from` to `until` of what is held.
@@ -135,6 +159,7 @@ pub(super) fn indexes<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Inde
             let index = indexes.entry(place).or_insert(0_u64);
             *index = index.wrapping_mul(1 << 20).wrapping_add(number.unwrap_or(0));
         }
+        Tell::Close
     };
     for piece in pieces {
         lexer.push(piece, &mut tell)?;
@@ -161,33 +186,101 @@ fn place(path: &[Level], indexes: &Indexes) -> String {
     place
 }
 
-// === impl Values ===
+// === impl Streams ===
 
-impl Values {
-    fn part(&mut self, work: &mut Work<'_>, around: &mut Around<'_>, path: &[Level], part: Part) {
-        match part {
-            Part::Open(role) => self.doing = open(work, around, path, role),
-            Part::Unit(at, unit) => {
-                work.held.mark_unit(at, unit.len);
-                self.unit(work, around, at, unit);
-            }
-            Part::Close(_) => self.close(work, around),
-            Part::Scalar { at, len, .. } => {
-                work.held.mark(at, at + len, Kind::Scalar);
-                self.scalar(work, around, path, at, len);
+impl Streams {
+    /// Returns which text is that of `place`.
+    fn at(&mut self, place: String) -> usize {
+        *self.places.entry(place).or_insert_with(|| {
+            self.texts.push(Text::default());
+            self.texts.len() - 1
+        })
+    }
+
+    /// Ends all of them: what they still had to wait for does not come.
+    pub(super) fn settle(&mut self, work: &mut Work<'_>) {
+        self.texts.iter_mut().for_each(|text| text.settle(work, More::No));
+    }
+
+    /// Ends those that have waited since an offset before `limit`.
+    pub(super) fn settle_before(&mut self, work: &mut Work<'_>, limit: u64) {
+        for text in &mut self.texts {
+            if text.undecided().is_some_and(|from| from < limit) {
+                text.settle(work, More::No);
             }
         }
     }
 
-    fn unit(&mut self, work: &mut Work<'_>, around: &mut Around<'_>, at: u64, unit: Unit) {
+    /// Returns the offset in the body before which they are decided, if that is not all of it.
+    pub(super) fn undecided(&self) -> Option<u64> {
+        self.texts.iter().filter_map(Text::undecided).min()
+    }
+}
+
+// === impl Values ===
+
+impl Values {
+    fn part(
+        &mut self,
+        work: &mut Work<'_>,
+        around: &mut Around<'_>,
+        path: &[Level],
+        part: Part,
+    ) -> Tell {
+        match part {
+            Part::Open(at, role) => return self.open(work, around, path, (at, role)),
+            Part::Unit(at, unit) => self.unit(work, around.streams, at, unit),
+            Part::Close(at, _) => {
+                self.close(work, around.streams);
+                if let Some(slots) = &mut around.slots {
+                    slots.close(work, at);
+                }
+            }
+            Part::Scalar { at, len, .. } => self.scalar(work, around, path, (at, len)),
+        }
+        Tell::Close
+    }
+
+    fn open(
+        &mut self,
+        work: &Work<'_>,
+        around: &mut Around<'_>,
+        path: &[Level],
+        (at, role): (u64, Role),
+    ) -> Tell {
+        let plan = plan(work, around, path, role);
+        if let Some(slots) = &mut around.slots {
+            let kind = if role == Role::Key { SlotKind::Fixed } else { SlotKind::String };
+            slots.open(work, Slot::new(kind, plan, at));
+        }
+        self.begin(plan);
+        if matches!(plan, Plan::Keep) && work.patterns.is_none() {
+            Tell::Close
+        } else {
+            Tell::Units
+        }
+    }
+
+    /// Begins a string.
+    pub(super) fn begin(&mut self, plan: Plan) {
+        self.doing = match plan {
+            Plan::Keep => Doing::Keep,
+            Plan::Text => Doing::Text(Box::default()),
+            Plan::Stream(idx) => Doing::Stream(idx),
+            Plan::Scramble => Doing::Scramble(Box::default()),
+            Plan::Hold(stays, longest) => Doing::hold(stays, longest),
+            Plan::BareMedia => Doing::Media(Box::new(Media::bare())),
+            Plan::MediaInUri => Doing::Media(Box::new(Media::in_data_uri())),
+        };
+    }
+
+    /// Takes a character of it.
+    pub(super) fn unit(&mut self, work: &mut Work<'_>, streams: &mut Streams, at: u64, unit: Unit) {
+        work.held.mark_unit(at, unit.len);
         match &mut self.doing {
             Doing::Keep => {}
             Doing::Text(text) => text.unit(work, at, unit),
-            Doing::Stream(place) => {
-                if let Some(text) = around.streams.get_mut(&**place) {
-                    text.unit(work, at, unit);
-                }
-            }
+            Doing::Stream(idx) => streams.texts[*idx].unit(work, at, unit),
             Doing::Scramble(scramble) => scramble.unit(work, at, unit),
             Doing::Hold(hold) => {
                 if hold.text.is_empty() {
@@ -209,15 +302,12 @@ impl Values {
         }
     }
 
-    fn close(&mut self, work: &mut Work<'_>, around: &mut Around<'_>) {
+    /// Ends it.
+    pub(super) fn close(&mut self, work: &mut Work<'_>, streams: &mut Streams) {
         match std::mem::replace(&mut self.doing, Doing::Keep) {
             Doing::Keep => {}
             Doing::Text(mut text) => text.settle(work, More::No),
-            Doing::Stream(place) => {
-                if let Some(text) = around.streams.get_mut(&place) {
-                    text.settle(work, More::Yes);
-                }
-            }
+            Doing::Stream(idx) => streams.texts[idx].settle(work, More::Yes),
             Doing::Scramble(mut scramble) => scramble.finish(work),
             Doing::Hold(hold) => {
                 if !(hold.stays)(&hold.text) && !hold.text.is_empty() {
@@ -236,15 +326,26 @@ impl Values {
     fn scalar(
         &mut self,
         work: &mut Work<'_>,
-        around: &Around<'_>,
+        around: &mut Around<'_>,
         path: &[Level],
-        at: u64,
-        len: u64,
+        (at, len): (u64, u64),
     ) {
-        if around.pointers.iter().any(|pointer| pointer.covers(path)) {
-            let mut draw = Draw::new(&work.keys.hash, &[work.held.raw(at, at + len)]);
-            work.held.scramble_digits(at, len, &mut draw);
-        } else if work.texts == Texts::Shape && are_text(path) {
+        let is_covered = around.pointers.iter().any(|pointer| pointer.covers(path));
+        let is_text = !is_covered && work.texts == Texts::Shape && are_text(path);
+        let plan = if is_covered { Plan::Scramble } else { Plan::Keep };
+        if let Some(slots) = &mut around.slots {
+            let kind = if is_index(path) { SlotKind::Fixed } else { SlotKind::Number };
+            slots.open(work, Slot::new(kind, plan, at));
+        }
+        number(work, plan, at, len);
+        if let Some(slots) = &mut around.slots {
+            slots.close(work, at + len);
+            // What follows from such a number is more than itself.
+            if is_text {
+                slots.spoil();
+            }
+        }
+        if is_text {
             if path.last() == Some(&Level::Array(0)) {
                 self.numbers = [0; 32];
             }
@@ -256,47 +357,50 @@ impl Values {
         }
     }
 }
-
 /// Decides what to do with the string at `path`.
-fn open(work: &Work<'_>, around: &mut Around<'_>, path: &[Level], role: Role) -> Doing {
+fn plan(work: &Work<'_>, around: &mut Around<'_>, path: &[Level], role: Role) -> Plan {
     // A member's name is within the value that its object is a part of.
     let outer = if role == Role::Key { &path[..path.len().saturating_sub(1)] } else { path };
     if around.pointers.iter().any(|pointer| pointer.covers(outer)) {
-        return Doing::Scramble(Box::default());
+        return Plan::Scramble;
     }
     if role == Role::Key {
         return match work.texts {
-            Texts::Shape => Doing::hold(is_member, 128),
-            Texts::Stay | Texts::Closed => Doing::Keep,
+            Texts::Shape => Plan::Hold(is_member, 128),
+            Texts::Stay | Texts::Closed => Plan::Keep,
         };
     }
     if work.texts == Texts::Stay && work.patterns.is_none() {
-        return Doing::Keep;
+        return Plan::Keep;
     }
     let meaning = meaning(path, around.in_event);
     if work.texts == Texts::Stay && meaning != Meaning::Delta {
-        return Doing::Text(Box::default());
+        return Plan::Text;
     }
     match meaning {
-        Meaning::Name => Doing::hold(is_name, MAX_NAME),
-        Meaning::SchemaType => Doing::hold(is_schema_type, MAX_NAME),
-        Meaning::Member => Doing::hold(is_member, 128),
+        Meaning::Name => Plan::Hold(is_name, MAX_NAME),
+        Meaning::SchemaType => Plan::Hold(is_schema_type, MAX_NAME),
+        Meaning::Member => Plan::Hold(is_member, 128),
         Meaning::Delta => {
             let mut place = place(path, around.indexes);
             // An event may say at its top which text it is of.
             if let Some(number) = around.indexes.get("") {
                 place = format!("{place}#{number}");
             }
-            around.streams.entry(place.clone()).or_default();
-            Doing::Stream(place)
+            Plan::Stream(around.streams.at(place))
         }
-        Meaning::Token => {
-            let place = "logprobs".to_owned();
-            around.streams.entry(place.clone()).or_default();
-            Doing::Stream(place)
-        }
-        Meaning::Media => Doing::Media(Box::new(Media::bare())),
-        Meaning::Text => Doing::Media(Box::new(Media::in_data_uri())),
+        Meaning::Token => Plan::Stream(around.streams.at("logprobs".to_owned())),
+        Meaning::Media => Plan::BareMedia,
+        Meaning::Text => Plan::MediaInUri,
+    }
+}
+
+/// Does what is to be done with a number, or another value that is no string.
+pub(super) fn number(work: &mut Work<'_>, plan: Plan, at: u64, len: u64) {
+    work.held.mark(at, at + len, Kind::Scalar);
+    if let Plan::Scramble = plan {
+        let mut draw = Draw::new(&work.keys.hash, &[work.held.raw(at, at + len)]);
+        work.held.scramble_digits(at, len, &mut draw);
     }
 }
 
@@ -337,6 +441,14 @@ fn other_number(number: &[u8], draw: &mut Draw) -> Vec<u8> {
         }
     }
     other
+}
+
+// === impl Values: Default ===
+
+impl Default for Values {
+    fn default() -> Self {
+        Self { doing: Doing::Keep, numbers: [0; 32] }
+    }
 }
 
 // === impl Doing ===

@@ -10,6 +10,7 @@ use crate::privacy::draw::Draw;
 use crate::privacy::patterns::{More, Patterns, Scanner};
 use crate::privacy::policy::{Policy, PolicyError};
 use crate::privacy::prompt::PromptReader;
+use crate::privacy::template::MAX_TEMPLATE;
 use crate::privacy::text::{Keys, Texts};
 use crate::trace::Lost;
 use crate::trace::record::{
@@ -52,7 +53,13 @@ impl Veil {
             BodyMode::Shape => Texts::Shape,
             BodyMode::Hash | BodyMode::None => Texts::Closed,
         };
-        let rules = Rules { keys: Keys::new(key), pointers, patterns, texts };
+        let rules = Rules {
+            keys: Keys::new(key),
+            pointers,
+            patterns,
+            texts,
+            longest_template: MAX_TEMPLATE,
+        };
         let rules = policy.touches_bodies().then_some(rules);
         let prompt_key = (policy.bodies.mode == BodyMode::Hash).then_some(*key);
         Ok(Self { rules, prompt_key, bodies: BTreeMap::new() })

@@ -45,7 +45,11 @@ impl<L: Log> Veil<L> {
         let mut appended = Appended::Taken;
         while let Some(mut event) = self.ready.pop_front() {
             self.lost.state(&mut event);
-            appended = self.log.append(event)?;
+            appended = match &event {
+                // A log may have a shorter way for these.
+                Event::Frame(frame) => self.log.append_frame(frame.as_ref())?,
+                _ => self.log.append(event)?,
+            };
         }
         Ok(appended)
     }
