@@ -91,6 +91,7 @@ fn events() {
         write_trace(&trace, 16);
         let server = Server::start(&[&EACH.to_string(), &at_once.to_string(), "0"]);
         let used = replay(&trace, &server, &["--rate", "10000"], &run);
+        server.arrivals();
         let rows = rows(&run);
         let events: u64 = rows.iter().map(|row| row.response_events).sum();
         // The last event is [DONE].
@@ -149,6 +150,7 @@ fn million(exchanges: u64) {
     print("dry run", &dry);
     let wet = replay(&trace, &server, &["--concurrency", "16"], &run);
     print("replay", &wet);
+    server.arrivals();
     let rows = RunReader::open(&run).unwrap().rows::<Measurement>().unwrap();
     assert_eq!(rows.count() as u64, exchanges);
 }
