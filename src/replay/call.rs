@@ -21,12 +21,13 @@ use tokio::time::Sleep;
 use crate::clock::{Clock, Nanos};
 use crate::http::{Boarding, Carried, Client, ResponseBody, SendError};
 use crate::replay::outgoing::{Acceptance, OutgoingBody};
+use crate::replay::route::{Destination, Place};
 use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome};
 
 /// What a call needs, made ahead of its due time.
 pub struct Call {
-    /// Where it is sent.
-    pub client: Client,
+    /// Where it may be sent.
+    pub destination: Destination,
     /// What is sent.
     pub request: Request<OutgoingBody>,
     /// When the request's body was accepted.
@@ -65,6 +66,8 @@ pub struct Limits {
 /// How a call went: marks and bytes.
 #[derive(Debug)]
 pub struct Done {
+    /// The target.
+    pub place: Place,
     /// The connection and when it took the request; none when there was no connection.
     pub carried: Option<Carried>,
     /// When the call ran, after its release: what lies between due and this is the dispatch.
@@ -114,7 +117,7 @@ struct Watch {
 ///
 /// Cancel safety: dropped, it closes the connection or resets the stream.
 pub async fn call(call: Call) -> Option<Done> {
-    let Call { client, mut request, acceptance, leave, limits, fired, mut stop, clock } = call;
+    let Call { destination, mut request, acceptance, leave, limits, fired, mut stop, clock } = call;
     let boarding = Boarding::default();
     request.extensions_mut().insert(boarding.clone());
     let stopped = Box::pin(async move {
@@ -125,8 +128,10 @@ pub async fn call(call: Call) -> Option<Done> {
     });
     fired.await.ok()?;
     let woken = clock.now();
+    let aboard = destination.board();
     let watch = Watch::new(clock, limits, leave, acceptance.clone(), stopped);
     let mut done = Done {
+        place: aboard.place().clone(),
         carried: None,
         woken,
         request_end: None,
@@ -136,7 +141,7 @@ pub async fn call(call: Call) -> Option<Done> {
         outcome: Outcome::Complete,
         fault: None,
     };
-    let ended = exchange(&client, request, watch, leave, clock, &mut done).await;
+    let ended = exchange(aboard.client(), request, watch, leave, clock, &mut done).await;
     done.end = clock.now();
     done.carried = boarding.carried();
     done.request_end = acceptance.at();

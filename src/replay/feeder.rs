@@ -13,15 +13,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::dialect;
+use crate::dialect::{self, RequestFacts};
+use crate::replay::balance::{Balancer, Subject};
 use crate::replay::call::{Call, Limits, call};
 use crate::replay::known::Known;
 use crate::replay::ledger::{Entry, Ledger};
 use crate::replay::outgoing::OutgoingBody;
-use crate::replay::pacer::Armed;
+use crate::replay::pacer::{Armed, Fire};
 use crate::replay::plan::Release;
 use crate::replay::rewrite::{Outgoing, Rewrite};
-use crate::replay::route::Route;
+use crate::replay::route::{Destination, Route};
 use crate::replay::row::Sent;
 use crate::trace::record::{ExchangeId, RequestHead};
 
@@ -34,7 +35,9 @@ pub struct Feeder {
     pub fetch: Fetch,
     /// What is changed in them.
     pub rewrite: Rewrite,
-    /// Where they go.
+    /// Which target gets which.
+    pub balancer: Balancer,
+    /// The ways to the targets.
     pub route: Route,
     /// What is known of the recorded exchanges, by their place in the plan.
     pub known: Arc<[Known]>,
@@ -134,41 +137,68 @@ impl Feeder {
                 Err(why) => {
                     fed.unsendable += 1;
                     self.budget.free(known.request_bytes);
-                    self.ledger
-                        .put_blocking(Entry::Unsent(Box::new((self.blank(release, known), why))));
+                    self.give_up(release, known, &why);
                 }
             }
         }
         fed
     }
 
-    /// Starts the task of a release and queues it for the pacer; returns false when there is no pacer any more.
-    fn arm(&self, release: Release, known: &Known, outgoing: Outgoing) -> bool {
-        let Outgoing { method, uri, headers, body, digest, pinned, .. } = outgoing;
-        let facts = dialect::request_facts(&method, &uri.to_string(), &headers, &body);
-        let (target, client) = self.route.choose(release.number, known.version);
+    /// Starts the calls of a release and queues it for the pacer; returns false when there is no pacer any more.
+    fn arm(&mut self, release: Release, known: &Known, outgoing: Outgoing) -> bool {
+        let Outgoing { method, uri, headers, body, .. } = &outgoing;
+        let facts = dialect::request_facts(method, &uri.to_string(), headers, body);
+        let fire = self
+            .destinations(known)
+            .into_iter()
+            .map(|destination| self.start(release, known, &outgoing, &facts, destination))
+            .collect();
+        self.armed
+            .send(Armed {
+                due: release.due,
+                digest: outgoing.digest,
+                bytes: known.request_bytes,
+                fire: Fire(fire),
+            })
+            .is_ok()
+    }
+
+    fn destinations(&mut self, known: &Known) -> Vec<Destination> {
+        let course = self.balancer.next(Subject::of(known));
+        self.route.destinations(&course, known.version)
+    }
+
+    /// Starts the task of one call; returns what wakes it.
+    fn start(
+        &self,
+        release: Release,
+        known: &Known,
+        outgoing: &Outgoing,
+        facts: &RequestFacts,
+        destination: Destination,
+    ) -> oneshot::Sender<()> {
         let sent = Sent {
             release,
-            target,
-            method: method.clone(),
-            path: uri.path().to_owned(),
-            facts,
-            digest: Some(digest),
-            bytes: body.len() as u64,
-            pinned,
+            place: destination.first().clone(),
+            method: outgoing.method.clone(),
+            path: outgoing.uri.path().to_owned(),
+            facts: facts.clone(),
+            digest: Some(outgoing.digest),
+            bytes: outgoing.body.len() as u64,
+            pinned: outgoing.pinned,
         };
-        let (body, acceptance) = OutgoingBody::new(body, self.clock);
+        let (body, acceptance) = OutgoingBody::new(outgoing.body.clone(), self.clock);
         let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
+        request.method_mut().clone_from(&outgoing.method);
+        request.uri_mut().clone_from(&outgoing.uri);
+        request.headers_mut().clone_from(&outgoing.headers);
         let (fire, fired) = oneshot::channel();
         let leave = match self.aborts {
             Aborts::Reenact => known.leave,
             Aborts::Ignore => None,
         };
         let making = Call {
-            client,
+            destination,
             request,
             acceptance,
             leave,
@@ -180,26 +210,29 @@ impl Feeder {
         let (ledger, alive) = (self.ledger.clone(), self.alive.clone());
         self.calls.spawn(async move {
             if let Some(done) = call(making).await {
+                // Where it went is certain only now.
+                let sent = Sent { place: done.place.clone(), ..sent };
                 ledger.put(Entry::Call(Box::new((sent, done)))).await;
             }
             drop(alive);
         });
-        self.armed
-            .send(Armed { due: release.due, digest, bytes: known.request_bytes, fire })
-            .is_ok()
+        fire
     }
 
-    /// Returns what is known of a request that could not be made ready.
-    fn blank(&self, release: Release, known: &Known) -> Sent {
-        Sent {
-            release,
-            target: self.route.choose(release.number, known.version).0,
-            method: http::Method::default(),
-            path: String::new(),
-            facts: dialect::RequestFacts::default(),
-            digest: None,
-            bytes: 0,
-            pinned: None,
+    /// Enters a request that could not be made ready, once for each call that is not made.
+    fn give_up(&mut self, release: Release, known: &Known, why: &str) {
+        for destination in self.destinations(known) {
+            let sent = Sent {
+                release,
+                place: destination.first().clone(),
+                method: http::Method::default(),
+                path: String::new(),
+                facts: RequestFacts::default(),
+                digest: None,
+                bytes: 0,
+                pinned: None,
+            };
+            self.ledger.put_blocking(Entry::Unsent(Box::new((sent, why.to_owned()))));
         }
     }
 }

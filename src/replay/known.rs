@@ -24,6 +24,8 @@ pub struct Known {
     pub copy: u32,
     /// How often its session is played, at least 1.
     pub copies: u32,
+    /// The connection that it came on.
+    pub connection: u64,
     /// The version that its client spoke.
     pub version: Version,
     /// Bytes of its request body.

@@ -16,7 +16,7 @@
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
 //! | [`pacer`] | one thread that releases each when it is due |
 //! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
-//! | [`route`] | the targets in turn, their connections opened ahead |
+//! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`verdict`] | every reason against the measurement, as a sentence; `pulse.rs` watches the calls' thread |
 //! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
@@ -27,6 +27,7 @@
 //! A schedule is data, and there is one dispatcher: another clock (a closed loop, sessions) is another source of due times.
 
 pub mod arrival;
+pub mod balance;
 pub mod call;
 pub mod feeder;
 pub mod known;

@@ -24,9 +24,13 @@ pub struct Armed {
     pub digest: blake3::Hash,
     /// Bytes of its body, which now count as sent.
     pub bytes: u64,
-    /// Wakes the task; dropped, the task knows that it is not to send.
-    pub fire: oneshot::Sender<()>,
+    /// Wakes its calls.
+    pub fire: Fire,
 }
+
+/// Wakes the calls of a release; dropped, they know that they are not to be made.
+#[derive(Debug)]
+pub struct Fire(pub Vec<oneshot::Sender<()>>);
 
 /// Releases on time.
 #[derive(Debug)]
@@ -82,8 +86,7 @@ impl Pacer {
         let mut paced = Paced::default();
         while let Some((next, waited)) = self.next(armed) {
             let Some(late) = self.wait(next.due) else { break };
-            // The task may be gone when the run is being stopped.
-            let _gone = next.fire.send(());
+            next.fire.now();
             released(next.bytes);
             paced.released += 1;
             paced.last = self.clock.now();
@@ -129,6 +132,18 @@ impl Pacer {
 
 /// A release that had to be waited for, but was no later than this, was not starved.
 const READY_SLACK: Duration = Duration::from_micros(100);
+
+// === impl Fire ===
+
+impl Fire {
+    /// Wakes them, in order.
+    pub fn now(self) {
+        for call in self.0 {
+            // The task may be gone when the run is being stopped.
+            let _gone = call.send(());
+        }
+    }
+}
 
 // === impl SentDigest ===
 
@@ -197,7 +212,14 @@ mod tests {
                 let (fire, fired) = oneshot::channel();
                 waiting.push(fired);
                 let due = Nanos((number / 2) * 500_000);
-                sender.send(Armed { due, digest: blake3::hash(&[]), bytes: number, fire }).unwrap();
+                sender
+                    .send(Armed {
+                        due,
+                        digest: blake3::hash(&[]),
+                        bytes: number,
+                        fire: Fire(vec![fire]),
+                    })
+                    .unwrap();
             }
             drop(sender);
             let mut seen = Vec::new();
@@ -219,7 +241,9 @@ mod tests {
         let (sender, armed) = sync_channel(2);
         let (fire, mut fired) = oneshot::channel();
         let due = Nanos::from(Duration::from_secs(3_000));
-        sender.send(Armed { due, digest: blake3::hash(&[]), bytes: 0, fire }).unwrap();
+        sender
+            .send(Armed { due, digest: blake3::hash(&[]), bytes: 0, fire: Fire(vec![fire]) })
+            .unwrap();
         let thread = std::thread::spawn(move || pacer.run(&armed, |_| {}));
         brake.pull();
         assert_eq!(thread.join().unwrap().released, 0);
@@ -238,7 +262,12 @@ mod tests {
             }
             let (fire, _fired) = oneshot::channel();
             sender
-                .send(Armed { due: Nanos(1), digest: blake3::hash(&[]), bytes: 0, fire })
+                .send(Armed {
+                    due: Nanos(1),
+                    digest: blake3::hash(&[]),
+                    bytes: 0,
+                    fire: Fire(vec![fire]),
+                })
                 .unwrap();
         });
         let paced = pacer.run(&armed, |_| {});

@@ -46,10 +46,10 @@ pub(super) async fn probe(
 ) -> Vec<Target> {
     let route = Route::new(targets, options, clock);
     let mut found = Vec::with_capacity(targets.len());
-    for (target, number) in targets.iter().zip(0..) {
+    for (place, target) in targets.iter().enumerate() {
         let models = if target.prefix.ends_with("/v1") { "/models" } else { "/v1/models" };
-        let version = ask(&route, number, "/version", rewrite).await;
-        let models = ask(&route, number, models, rewrite).await;
+        let version = ask(&route, place, "/version", rewrite).await;
+        let models = ask(&route, place, models, rewrite).await;
         let version = version.and_then(|body| serde_json::from_slice::<VersionAnswer>(&body).ok());
         let models = models.and_then(|body| serde_json::from_slice::<ModelsAnswer>(&body).ok());
         found.push(Target {
@@ -66,8 +66,8 @@ pub(super) async fn probe(
     found
 }
 
-async fn ask(route: &Route, number: u64, path: &'static str, rewrite: &Rewrite) -> Option<Bytes> {
-    let (_, client) = route.choose(number, Version::Http11);
+async fn ask(route: &Route, place: usize, path: &'static str, rewrite: &Rewrite) -> Option<Bytes> {
+    let client = route.client(place, Version::Http11);
     let mut request = Request::get(path).body(Empty::<Bytes>::new()).ok()?;
     let fields = request.headers_mut();
     fields.insert(

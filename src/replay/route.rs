@@ -1,16 +1,19 @@
-//! Where releases go: the targets in turn, each with its connections.
+//! Where releases go: the targets, each with its connections. Which target gets which release is [`balance`]'s to say.
 //!
 //! A target has a client for each HTTP version that it is spoken to in: one, but two when every exchange goes out in the
 //! version in which it was recorded. Connections are opened ahead ([`Route::tend`]), so that a burst finds them ready.
+//!
+//! [`balance`]: crate::replay::balance
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use crate::clock::Clock;
 use crate::http::{Client, ClientOptions, Connects, Origin, Protocol, SendError};
+use crate::replay::balance::Course;
 use crate::trace::record::Version;
 
 /// The targets, in the order in which they were named.
@@ -57,7 +60,44 @@ struct Lane {
     connects: Connects,
     /// For exchanges recorded in HTTP/2, where that is asked for.
     http2: Option<Client>,
+    traffic: Arc<Traffic>,
 }
+
+/// What a target has to do.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Calls in flight.
+    outstanding: AtomicU64,
+    /// Calls so far.
+    calls: AtomicU64,
+}
+
+/// The ways that one call may take: one, or the choice when the call is made.
+#[derive(Clone)]
+pub struct Destination {
+    first: Passage,
+    others: Vec<Passage>,
+}
+
+/// A target, as rows name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its place in the order of the targets.
+    pub index: usize,
+    /// Its base URL.
+    pub url: Arc<str>,
+}
+
+/// A way to a target.
+#[derive(Clone)]
+struct Passage {
+    place: Place,
+    client: Client,
+    traffic: Arc<Traffic>,
+}
+
+/// A call on its way, which counts as in flight until this is dropped.
+pub struct Aboard(Passage);
 
 /// A target that can't be reached.
 #[derive(Debug, thiserror::Error)]
@@ -128,21 +168,50 @@ impl Route {
                 client: client(origin, first, &connects),
                 http2: second.map(|protocol| client(origin, protocol, &connects)),
                 connects,
+                traffic: Arc::default(),
             }
         };
         Self { targets: targets.iter().map(lane).collect(), spare: options.spare }
     }
 
-    /// Returns the base URL and the client for the release `number`, that was recorded in `version`: the targets in turn.
+    /// Returns where the calls of a release go that was recorded in `version`: one call, or one for each target.
     #[must_use]
-    pub fn choose(&self, number: u64, version: Version) -> (Arc<str>, Client) {
-        let turn = number % self.targets.len().max(1) as u64;
-        let lane = &self.targets[usize::try_from(turn).unwrap_or_default()];
+    pub fn destinations(&self, course: &Course, version: Version) -> Vec<Destination> {
+        let mut passages = course.places().iter().map(|place| self.passage(*place, version));
+        match course {
+            Course::All(_) | Course::One(_) => {
+                passages.map(|first| Destination { first, others: Vec::new() }).collect()
+            }
+            Course::Least(_) => {
+                let least = passages.next();
+                least
+                    .map(|first| Destination { first, others: passages.collect() })
+                    .into_iter()
+                    .collect()
+            }
+        }
+    }
+
+    /// Returns the connections of the target at `index`, for what was recorded in `version`.
+    ///
+    /// # Panics
+    /// There is no such target.
+    #[must_use]
+    pub fn client(&self, index: usize, version: Version) -> Client {
+        self.passage(index, version).client
+    }
+
+    fn passage(&self, index: usize, version: Version) -> Passage {
+        let lane = &self.targets[index];
         let client = match (&lane.http2, version) {
             (Some(http2), Version::Http2) => http2,
             _ => &lane.client,
         };
-        (Arc::clone(&lane.url), client.clone())
+        Passage {
+            place: Place { index, url: Arc::clone(&lane.url) },
+            client: client.clone(),
+            traffic: Arc::clone(&lane.traffic),
+        }
     }
 
     /// Opens connections to each target, in each version that it is spoken to in: some, for their times.
@@ -173,10 +242,68 @@ impl Route {
     pub async fn tend(&self) {
         join_all(self.targets.iter().map(|lane| lane.tend(self.spare))).await;
     }
+}
 
-    /// Returns the base URLs.
-    pub fn urls(&self) -> impl Iterator<Item = &str> {
-        self.targets.iter().map(|lane| &*lane.url)
+// === impl Place ===
+
+impl Place {
+    /// Returns the index as rows hold it.
+    #[must_use]
+    pub fn column(&self) -> u32 {
+        u32::try_from(self.index).unwrap_or(u32::MAX)
+    }
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// Chooses the way of a call that begins now: the one with the fewest calls in flight, of equals the one that had the
+    /// fewest so far, of these the first.
+    #[must_use]
+    pub fn board(self) -> Aboard {
+        let less = |best: Passage, other: Passage| {
+            if other.traffic.key() < best.traffic.key() { other } else { best }
+        };
+        let passage = self.others.into_iter().fold(self.first, less);
+        passage.traffic.outstanding.fetch_add(1, Ordering::Relaxed);
+        passage.traffic.calls.fetch_add(1, Ordering::Relaxed);
+        Aboard(passage)
+    }
+
+    /// Returns the target that a call without choice has, or the first of the others.
+    #[must_use]
+    pub fn first(&self) -> &Place {
+        &self.first.place
+    }
+}
+
+// === impl Aboard ===
+
+impl Aboard {
+    /// Returns the target.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    /// Returns its connections.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+}
+
+impl Drop for Aboard {
+    fn drop(&mut self) {
+        self.0.traffic.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    fn key(&self) -> (u64, u64) {
+        (self.outstanding.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed))
     }
 }
 
@@ -209,24 +336,48 @@ impl Lane {
 mod tests {
     use super::*;
 
-    #[test]
-    fn targets_take_turns_in_the_order_named() {
-        let targets: Vec<Origin> = ["http://a:1", "http://b:2/v1", "http://c:3"]
-            .iter()
-            .map(|url| url.parse().unwrap())
-            .collect();
+    fn route(urls: &[&str]) -> Route {
+        let targets: Vec<Origin> = urls.iter().map(|url| url.parse().unwrap()).collect();
         let options = RouteOptions {
             speak: Speak::Recorded,
             connect_timeout: Duration::from_secs(1),
             tls: None,
             spare: 1,
         };
-        let route = Route::new(&targets, &options, Clock::start());
-        let urls: Vec<_> = (0..5).map(|number| route.choose(number, Version::Http2).0).collect();
-        assert_eq!(
-            urls.iter().map(|url| &**url).collect::<Vec<_>>(),
-            ["http://a:1", "http://b:2/v1", "http://c:3", "http://a:1", "http://b:2/v1"]
-        );
-        assert_eq!(route.urls().count(), 3);
+        Route::new(&targets, &options, Clock::start())
+    }
+
+    #[test]
+    fn a_course_leads_to_its_targets() {
+        let route = route(&["http://a:1", "http://b:2/v1", "http://c:3"]);
+        let urls = |course: Course| -> Vec<String> {
+            route
+                .destinations(&course, Version::Http2)
+                .into_iter()
+                .map(|destination| destination.board().place().url.to_string())
+                .collect()
+        };
+        assert_eq!(urls(Course::One(1)), ["http://b:2/v1"]);
+        assert_eq!(urls(Course::All([0, 2].into())), ["http://a:1", "http://c:3"]);
+        // All three have had one call, and none has any in flight.
+        assert_eq!(urls(Course::Least([1, 2].into())), ["http://b:2/v1"]);
+    }
+
+    #[test]
+    fn the_least_outstanding_is_known_when_a_call_begins() {
+        let route = route(&["http://a:1", "http://b:2"]);
+        let board = || {
+            let course = Course::Least([0, 1].into());
+            route.destinations(&course, Version::Http11).remove(0).board()
+        };
+        let calls: Vec<Aboard> = (0..4).map(|_| board()).collect();
+        let places: Vec<usize> = calls.iter().map(|call| call.place().index).collect();
+        assert_eq!(places, [0, 1, 0, 1]);
+        let mut calls = calls.into_iter();
+        drop((calls.next(), calls.nth(1)));
+        // The first target has answered both of its calls, the second none.
+        let later: Vec<Aboard> = (0..3).map(|_| board()).collect();
+        assert_eq!(later.iter().map(|call| call.place().index).collect::<Vec<_>>(), [0, 0, 1]);
+        drop(calls);
     }
 }

@@ -1,8 +1,6 @@
 //! From a call that has ended to its rows. This is where bytes are read for what they mean: on the results thread, never
 //! beside a call.
 
-use std::sync::Arc;
-
 use crate::clock::{Anchor, Nanos};
 use crate::dialect::{RequestFacts, ResponseReader};
 use crate::http::Carried;
@@ -10,6 +8,7 @@ use crate::replay::call::Done;
 use crate::replay::known::Known;
 use crate::replay::pin::Pinned;
 use crate::replay::plan::Release;
+use crate::replay::route::Place;
 use crate::results::answers;
 use crate::results::marks;
 use crate::results::rows::{FrameRow, Measurement};
@@ -20,8 +19,8 @@ use crate::trace::record::{ExchangeId, Fault, FaultKind, FaultSide, Outcome};
 pub struct Sent {
     /// The release.
     pub release: Release,
-    /// Base URL of the target.
-    pub target: Arc<str>,
+    /// The target.
+    pub place: Place,
     /// Method.
     pub method: http::Method,
     /// Path without the query.
@@ -101,7 +100,8 @@ fn begin(run: &str, sent: &Sent, known: &Known) -> Measurement {
         run: run.to_owned(),
         exchange: known.id.0,
         round: known.round(sent.release.round),
-        target: sent.target.to_string(),
+        target: sent.place.url.to_string(),
+        target_index: Some(sent.place.column()),
         method: sent.method.to_string(),
         path: sent.path.clone(),
         model_sent: sent.facts.model.clone(),
@@ -145,6 +145,7 @@ fn frame_row(
         content_chars: facts.content_chars,
         reasoning_chars: facts.reasoning_chars,
         tool_chars: facts.tool_chars,
+        target_index: row.target_index.unwrap_or_default(),
     }
 }
 

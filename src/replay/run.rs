@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Nanos, process_cpu, thread_cpu};
 use crate::http::Origin;
+use crate::replay::balance::Balancer;
 use crate::replay::call::Limits;
 use crate::replay::feeder::{Aborts, Budget, Fed, Feeder, Fetch};
 use crate::replay::known::Known;
@@ -42,7 +43,9 @@ pub struct Setup {
     pub plan: Plan,
     /// What is changed in each request.
     pub rewrite: Rewrite,
-    /// Where it goes.
+    /// Which target gets which request.
+    pub balancer: Balancer,
+    /// The targets.
     pub targets: Vec<Origin>,
     /// How the targets are spoken to.
     pub route: RouteOptions,
@@ -170,6 +173,7 @@ pub fn run(
     let feeder = Feeder {
         fetch: setup.fetch,
         rewrite: setup.rewrite,
+        balancer: setup.balancer,
         route: route.clone(),
         known: setup.known,
         limits: setup.limits,

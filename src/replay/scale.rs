@@ -250,6 +250,7 @@ mod tests {
                     },
                     copy: 0,
                     copies: 1,
+                    connection: 1,
                     version: Version::Http11,
                     request_bytes: 2,
                     leave: None,

@@ -7,7 +7,7 @@ use http::header::SERVER;
 
 use crate::replay::quantile::Histogram;
 use crate::results::answers::Answers;
-use crate::results::manifest::Counts;
+use crate::results::manifest::{Counts, TargetResults};
 use crate::results::rows::Measurement;
 
 /// Counts and quantiles over the rows of a run.
@@ -46,12 +46,12 @@ pub struct Summary {
 }
 
 /// What became of the exchanges that one target got.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Exchanges sent, or tried.
-    pub sent: u64,
-    /// Of these, failed.
-    pub failed: u64,
+    /// Counts; its quantiles are put in by [`Tally::results`].
+    pub counts: TargetResults,
+    ttft: Histogram,
+    e2e: Histogram,
     /// When it answered last: a response head was read, nanoseconds since the run's start.
     pub answered_ns: Option<i64>,
     /// `Server` field of its first response that has one.
@@ -64,9 +64,7 @@ impl Summary {
     /// Takes a row into account.
     pub fn add(&mut self, row: &Measurement) {
         let tally = self.targets.entry(row.target.clone()).or_default();
-        tally.sent += 1;
-        tally.failed += u64::from(row.outcome == "failed");
-        tally.answered_ns = tally.answered_ns.max(row.headers_ns);
+        tally.add(row);
         let counts = &mut self.counts;
         counts.sent += 1;
         self.answered += u64::from(row.status.is_some() || row.outcome == "cancelled");
@@ -82,11 +80,6 @@ impl Summary {
         if let Some(pinned) = &row.output_pinned {
             *self.pinned.entry(pinned.clone()).or_default() += 1;
         }
-        let put = |histogram: &mut Histogram, value: Option<i64>| {
-            if let Some(value) = value {
-                histogram.add(u64::try_from(value).unwrap_or(0));
-            }
-        };
         put(&mut self.lateness, row.lateness_ns);
         if row.outcome == "complete" && row.error_kind.is_none() {
             put(&mut self.e2e, row.e2e_ns);
@@ -117,5 +110,50 @@ impl Summary {
         self.counts.failed += 1;
         self.answers.push(row);
         *self.errors.entry("unsendable".to_owned()).or_default() += 1;
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn add(&mut self, row: &Measurement) {
+        let counts = &mut self.counts;
+        counts.sent += 1;
+        match row.outcome.as_str() {
+            "complete" => counts.complete += 1,
+            "cancelled" => counts.cancelled += 1,
+            _ => counts.failed += 1,
+        }
+        let is_complete = row.outcome == "complete";
+        counts.errors += u64::from(is_complete && row.error_kind.is_some());
+        counts.output_tokens += row.output_tokens.unwrap_or(0);
+        self.answered_ns = self.answered_ns.max(row.headers_ns);
+        if is_complete && row.error_kind.is_none() {
+            put(&mut self.e2e, row.e2e_ns);
+            if row.stream == Some(true) {
+                put(&mut self.ttft, row.ttft_ns);
+            }
+        }
+    }
+
+    /// Returns what it comes to.
+    #[must_use]
+    pub fn results(&self) -> TargetResults {
+        let at = |histogram: &Histogram, q| {
+            histogram.quantile(q).map(|ns| i64::try_from(ns).unwrap_or(i64::MAX))
+        };
+        TargetResults {
+            ttft_p50_ns: at(&self.ttft, 0.5),
+            ttft_p99_ns: at(&self.ttft, 0.99),
+            e2e_p50_ns: at(&self.e2e, 0.5),
+            e2e_p99_ns: at(&self.e2e, 0.99),
+            ..self.counts.clone()
+        }
+    }
+}
+
+fn put(histogram: &mut Histogram, value: Option<i64>) {
+    if let Some(value) = value {
+        histogram.add(u64::try_from(value).unwrap_or(0));
     }
 }

@@ -140,6 +140,7 @@ impl Surveyor<'_> {
             turn: Turn::default(),
             copy: 0,
             copies: 1,
+            connection: request.connection,
             version: request.version,
             request_bytes,
             leave: exchange.end.as_ref().and_then(|end| leave(exchange, end)),

@@ -99,6 +99,35 @@ pub struct Target {
     pub models: Vec<String>,
     /// The network's round trip to it, by TCP connect; none before a connection was opened.
     pub connect_rtt: Option<ConnectRtt>,
+    /// What became of the requests that it got.
+    pub results: TargetResults,
+}
+
+/// What became of the requests that one target got. Quantiles as in the replay's summary, nanoseconds, by nearest rank to
+/// within a thousandth; none where there are no such rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetResults {
+    /// Requests sent, or tried.
+    pub sent: u64,
+    /// Of these, complete: a whole response, whatever its status.
+    pub complete: u64,
+    /// Of these, failed.
+    pub failed: u64,
+    /// Of these, cancelled as recorded, or by an interrupt.
+    pub cancelled: u64,
+    /// Complete, but with a status of 400 or more, or an error inside a 200.
+    pub errors: u64,
+    /// Output tokens, where they are known.
+    pub output_tokens: u64,
+    /// Median time to first token of streamed responses without error.
+    pub ttft_p50_ns: Option<i64>,
+    /// 99th percentile of the same.
+    pub ttft_p99_ns: Option<i64>,
+    /// Median end to end of complete exchanges with a status below 400.
+    pub e2e_p50_ns: Option<i64>,
+    /// 99th percentile of the same.
+    pub e2e_p99_ns: Option<i64>,
 }
 
 /// The machine that sent.

@@ -97,5 +97,6 @@ fn frame_row(frame: &Frame, number: u32, reader: &mut ResponseReader) -> FrameRo
         content_chars: facts.content_chars,
         reasoning_chars: facts.reasoning_chars,
         tool_chars: facts.tool_chars,
+        target_index: 0,
     }
 }

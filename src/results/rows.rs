@@ -200,6 +200,8 @@ table! {
         /// Whether status, finish reason, tool calls and output are all as recorded, as far as they can be compared; none
         /// where nothing can.
         pub answer_equal: Option<bool>,
+        /// The target, as its place in the manifest's list, from 0: with `--mirror` an exchange and round has a row from each.
+        pub target_index: Option<u32>,
     }
 }
 
@@ -227,6 +229,8 @@ table! {
         pub reasoning_chars: u32,
         /// Characters of tool calls in these.
         pub tool_chars: u32,
+        /// The target, as its place in the manifest's list, from 0: with `--mirror` an exchange and round has frames from each.
+        pub target_index: u32,
     }
 }
 

@@ -32,6 +32,7 @@ mod replay_lengths;
 mod replay_measure;
 mod replay_sessions;
 mod replay_support;
+mod replay_targets;
 mod report_page;
 mod results_run;
 mod results_schema;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use reenact::clock::{Anchor, Clock, Nanos};
+use reenact::replay::balance::{Balance, Balancer};
 use reenact::replay::call::Limits;
 use reenact::replay::feeder::{Aborts, Fetch};
 use reenact::replay::ledger::{self, Desk};
@@ -55,6 +56,7 @@ pub(crate) struct Finished {
 /// How a test's run is made.
 pub(crate) struct Options {
     pub(crate) targets: Vec<String>,
+    pub(crate) balance: Balance,
     pub(crate) rewrite: Rewrite,
     pub(crate) limits: Limits,
     pub(crate) aborts: Aborts,
@@ -183,6 +185,7 @@ impl Options {
     pub(crate) fn to(targets: &[String]) -> Self {
         Self {
             targets: targets.to_vec(),
+            balance: Balance::default(),
             rewrite: Rewrite::default(),
             limits: Limits::default(),
             aborts: Aborts::Reenact,
@@ -236,6 +239,11 @@ pub(crate) fn replay_until(
         known: Arc::clone(&known),
         plan: plan(&starts, plan_options).unwrap(),
         rewrite: options.rewrite,
+        balancer: Balancer::new(
+            &Balance { common: options.targets.len(), ..options.balance },
+            options.targets.clone(),
+        )
+        .unwrap(),
         targets: options.targets.iter().map(|url| url.parse().unwrap()).collect(),
         route: RouteOptions {
             speak: options.speak,
@@ -276,7 +284,7 @@ pub(crate) fn replay_until(
 pub(crate) fn rows(run: &Path) -> (Vec<Measurement>, Vec<FrameRow>) {
     let reader = RunReader::open(run).unwrap();
     let mut rows: Vec<Measurement> = reader.rows().unwrap().map(Result::unwrap).collect();
-    rows.sort_by_key(|row| (row.round, row.exchange));
+    rows.sort_by_key(|row| (row.round, row.exchange, row.target_index));
     (rows, reader.rows().unwrap().map(Result::unwrap).collect())
 }
 

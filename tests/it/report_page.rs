@@ -41,6 +41,7 @@ fn manifest() -> Manifest {
             version: Some("vLLM 0.19.0".into()),
             models: vec!["meta/Llama-9-8B<script>alert(1)</script>".into()],
             connect_rtt: ConnectRtt::of(vec![std::time::Duration::from_micros(180); 5]),
+            ..Target::default()
         }],
         host: Host {
             name: "client".into(),

@@ -127,6 +127,7 @@ requests
   input_tokens_diff BIGINT
   output_tokens_diff BIGINT
   answer_equal BOOLEAN
+  target_index UINTEGER
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL
@@ -138,6 +139,7 @@ frames
   content_chars UINTEGER NOT NULL
   reasoning_chars UINTEGER NOT NULL
   tool_chars UINTEGER NOT NULL
+  target_index UINTEGER NOT NULL
 gpu
   gpu UINTEGER NOT NULL
   at_ns BIGINT NOT NULL

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::http::tls::{Pin, Trust, client_config};
 use crate::http::{Origin, Scheme};
 use crate::replay::arrival::Arrival;
+use crate::replay::balance::Balancer;
 use crate::replay::call::Limits;
 use crate::replay::plan::{PlanOptions, Timing};
 use crate::replay::rewrite::{self, ModelMap, Rewrite};
@@ -24,6 +25,7 @@ use crate::cli::telemetry::TelemetryArgs;
 use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
 use super::scale::ScaleArgs;
+use super::targets::TargetArgs;
 
 /// Reissue a trace and write a run
 ///
@@ -34,7 +36,7 @@ use super::scale::ScaleArgs;
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
     pub(super) trace: PathBuf,
-    /// Base URL to send to; repeatable, the targets take turns in the order named
+    /// Base URL to send to; repeatable, the targets take turns in the order named (but see --balance)
     #[arg(
         long,
         value_name = "URL",
@@ -60,6 +62,8 @@ pub(in crate::cli) struct ReplayArgs {
     lengths: LengthArgs,
     #[command(flatten)]
     pub(super) scale: ScaleArgs,
+    #[command(flatten)]
+    targets: TargetArgs,
     #[command(flatten)]
     pub(super) how: HowArgs,
     #[command(flatten)]
@@ -216,10 +220,9 @@ impl ReplayArgs {
     }
 
     pub(super) fn route(&self, peak: u64) -> anyhow::Result<RouteOptions> {
-        let targets = self.target.len().max(1) as u64;
-        let spare =
-            usize::try_from(peak.div_ceil(targets)).unwrap_or(SPARE_MOST).clamp(1, SPARE_MOST);
-        let is_tls = self.target.iter().any(|target| target.scheme == Scheme::Https);
+        let share = peak.div_ceil(self.targets.sharers(&self.target));
+        let spare = usize::try_from(share).unwrap_or(SPARE_MOST).clamp(1, SPARE_MOST);
+        let is_tls = self.origins().iter().any(|target| target.scheme == Scheme::Https);
         let trust = match (&self.how.ca, self.how.insecure_pin) {
             (Some(ca), _) => Trust::Authorities(ca.clone()),
             (None, Some(pin)) => Trust::Pinned(pin),
@@ -237,8 +240,19 @@ impl ReplayArgs {
         Limits { idle: limit(self.how.idle_timeout), total: limit(self.how.total_timeout) }
     }
 
-    pub(super) fn targets(&self) -> Vec<String> {
-        self.target.iter().map(ToString::to_string).collect()
+    /// Returns every target.
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        self.targets.all(&self.target)
+    }
+
+    /// Returns what hands out the targets.
+    pub(super) fn balancer(&self) -> anyhow::Result<Balancer> {
+        self.targets.balancer(&self.target)
+    }
+
+    /// Returns how many requests go out for one release.
+    pub(super) fn copies(&self) -> u64 {
+        self.targets.copies(&self.target)
     }
 
     /// Returns the options by flag. Values of headers are left out: they may be secrets.
@@ -248,7 +262,7 @@ impl ReplayArgs {
         let mut options = serde_json::Map::new();
         let mut put = |flag: &str, value: serde_json::Value| options.insert(flag.to_owned(), value);
         put("verb", json!("replay"));
-        put("target", texts(self.targets()));
+        put("target", texts(self.target.iter().map(ToString::to_string).collect()));
         match self.when.rate {
             Some(rate) => {
                 put("rate", json!(rate));
@@ -276,6 +290,7 @@ impl ReplayArgs {
         put("spare", json!(self.how.spare));
         put("ahead", json!(self.how.ahead));
         self.lengths.describe(&mut options);
+        self.targets.describe(&mut options);
         self.judge.describe(&mut options);
         self.scale.put(&mut options);
         options

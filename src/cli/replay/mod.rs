@@ -19,11 +19,13 @@ mod lengths;
 mod output;
 mod scale;
 mod stage;
+mod targets;
 
 pub(super) use args::ReplayArgs;
 
 pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
+    let balancer = args.balancer()?;
     check(&args.plan_options())?;
     args.scale.check()?;
     let options = args.identity.read_options()?;
@@ -48,14 +50,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let starts: Vec<_> = survey.known.iter().map(|known| known.start).collect();
     let plan = plan(&starts, args.plan_options()).map_err(|error| args.explain(error, &survey))?;
     if args.dry_run {
-        return output::dry_run(
-            &args.targets(),
-            &plan,
-            &survey.known,
-            fetch(trace),
-            &rewrite,
-            args.json,
-        );
+        return output::dry_run(balancer, &plan, &survey.known, fetch(trace), &rewrite, args.json);
     }
     let out = args.out.clone().context("--out is missing")?;
     let stage = Stage::new(&args, &trace, survey.known.into(), rewrite)?;

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::clock::{Clock, Nanos};
 use crate::dialect::request_facts;
+use crate::replay::balance::{Balancer, Subject};
 use crate::replay::feeder::{Fetch, prepare};
 use crate::replay::known::Known;
 use crate::replay::pacer::SentDigest;
@@ -24,7 +25,7 @@ use crate::replay::run::Ran;
 use crate::replay::summary::{Summary, Tally};
 use crate::replay::survey::LeftOut;
 use crate::results::answers::Aspect;
-use crate::results::manifest::Manifest;
+use crate::results::manifest::{Manifest, Target};
 use crate::trace::Health;
 
 use crate::cli::Outcome;
@@ -71,7 +72,7 @@ pub(super) fn left_out(left_out: &LeftOut) {
 
 /// Prints what would be sent, release by release, and what it amounts to.
 pub(super) fn dry_run(
-    targets: &[String],
+    mut balancer: Balancer,
     plan: &Plan,
     known: &[Known],
     mut fetch: Fetch,
@@ -83,7 +84,6 @@ pub(super) fn dry_run(
     let (mut unsendable, mut bytes, mut misfits) = (0_u64, 0_u64, 0_u64);
     for release in plan.releases() {
         let known = &known[release.entry];
-        let turn = usize::try_from(release.number % targets.len() as u64).unwrap_or_default();
         let outgoing = match prepare(&mut fetch, rewrite, known) {
             Ok(outgoing) => outgoing,
             Err(why) => {
@@ -95,14 +95,20 @@ pub(super) fn dry_run(
         digest.add(release.due, &outgoing.digest);
         bytes += outgoing.body.len() as u64;
         misfits += u64::from(outgoing.misfit);
-        let url = format!("{}{}", targets[turn], outgoing.uri);
         let uri = outgoing.uri.to_string();
         let facts = request_facts(&outgoing.method, &uri, &outgoing.headers, &outgoing.body);
         let model = facts.model.as_deref().unwrap_or("-");
+        let course = balancer.next(Subject::of(known));
+        let urls: Vec<String> = course
+            .places()
+            .iter()
+            .map(|place| format!("{}{}", balancer.urls()[*place], outgoing.uri))
+            .collect();
+        let url = urls.join(" | ");
         if json {
             let line = json!({
                 "exchange": known.id, "round": known.round(release.round), "session": known.turn.name.as_deref(), "turn": known.turn.turn, "due_ns": release.due, "method": outgoing.method.as_str(),
-                "url": url, "model": facts.model, "bytes": outgoing.body.len(),
+                "url": urls[0], "urls": urls, "model": facts.model, "bytes": outgoing.body.len(),
                 "digest": &outgoing.digest.to_hex()[..32],
             });
             writeln!(out, "{line}")?;
@@ -183,8 +189,17 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
     for (kind, n) in &summary.errors {
         line(&format!("  {n} {kind}"));
     }
-    for (url, tally) in summary.targets.iter().filter(|(_, tally)| tally.failed > 0) {
+    for (url, tally) in summary.targets.iter().filter(|(_, tally)| tally.counts.failed > 0) {
         line(&failing(url, tally));
+    }
+    if manifest.targets.len() > 1 {
+        line(&format!(
+            "{:<28}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "by target, milliseconds", "TTFT p50", "p99", "e2e p50", "p99", "bad", "rows"
+        ));
+        for target in &manifest.targets {
+            line(&by_target(target));
+        }
     }
     line(&format!(
         "{:<28}{:>10}{:>10}{:>10}{:>10}{:>10}",
@@ -240,13 +255,29 @@ fn itself(manifest: &Manifest) -> String {
     text
 }
 
+/// Returns the line of one target of several: failures and errors together are bad.
+#[expect(clippy::cast_precision_loss, reason = "for display: 2^53 ns are 104 days")]
+fn by_target(target: &Target) -> String {
+    let results = &target.results;
+    let mut line = format!("  {:<26}", target.url);
+    for ns in [results.ttft_p50_ns, results.ttft_p99_ns, results.e2e_p50_ns, results.e2e_p99_ns] {
+        // Writing to a String can't fail.
+        let _ = match ns {
+            Some(ns) => write!(line, "{:>10.3}", ns as f64 / 1e6),
+            None => write!(line, "{:>10}", "-"),
+        };
+    }
+    let _ = write!(line, "{:>10}{:>10}", results.failed + results.errors, results.sent);
+    line
+}
+
 /// Says that a target failed, and since when it has been silent.
 fn failing(url: &str, tally: &Tally) -> String {
     let last = match tally.answered_ns.and_then(|at| u64::try_from(at).ok()) {
         Some(at) => format!("answered last {:.3} s into the run", Nanos(at).as_secs_f64()),
         None => "never answered".to_owned(),
     };
-    format!("  {url} failed {} of {} requests; it {last}", tally.failed, tally.sent)
+    format!("  {url} failed {} of {} requests; it {last}", tally.counts.failed, tally.counts.sent)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for display: 2^53 ns are 104 days")]

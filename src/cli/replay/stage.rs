@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::clock::{Clock, Nanos};
 use crate::dialect::first_difference;
+use crate::replay::balance::Balancer;
 use crate::replay::feeder::{Aborts, Fetch};
 use crate::replay::known::Known;
 use crate::replay::ledger::{self, Desk, Ledger};
@@ -70,7 +71,8 @@ impl<'a> Stage<'a> {
         let args = self.args;
         let totals = plan.totals();
         let route = args.route(totals.peak_per_instant)?;
-        let tried = run::preflight(&args.target, &route, &self.known)?;
+        let balancer = args.balancer()?;
+        let tried = run::preflight(&args.origins(), &route, &self.known)?;
         let targets = self.describe_targets(&route)?;
         let (sent, compared) = (self.open()?, self.open()?);
         let signals = Signals::listen()?;
@@ -95,7 +97,7 @@ impl<'a> Stage<'a> {
         manifest.telemetry.clone_from(&sampling.notes);
         // Samplers may have taken their time to start.
         let plan = plan.clone().with_lead(lead_after(clock.now()));
-        let setup = self.setup(fetch(sent), plan, route);
+        let setup = self.setup(fetch(sent), plan, balancer, route);
         let stop = run::stop(&setup);
         let ran = watched(setup, clock, &ledger, &stop, &progress, totals, signals);
         manifest.telemetry_doubts = sampling.stop();
@@ -108,6 +110,7 @@ impl<'a> Stage<'a> {
             target.connect_rtt = ConnectRtt::of([tried, connects.clone()].concat());
         }
         fill(&mut manifest, &ran, &books.summary, &totals);
+        manifest.counts.planned *= args.copies();
         books.writer.finish(manifest.clone())?;
         Ok(Ended { manifest, summary: books.summary, ran })
     }
@@ -116,14 +119,15 @@ impl<'a> Stage<'a> {
         Ok(Trace::open_with(&self.args.trace, &self.read)?)
     }
 
-    fn setup(&self, fetch: Fetch, plan: Plan, route: RouteOptions) -> Setup {
+    fn setup(&self, fetch: Fetch, plan: Plan, balancer: Balancer, route: RouteOptions) -> Setup {
         let args = self.args;
         Setup {
             fetch,
             known: Arc::clone(&self.known),
             plan,
             rewrite: self.rewrite.clone(),
-            targets: args.target.clone(),
+            balancer,
+            targets: args.origins(),
             route,
             limits: args.limits(),
             aborts: if args.what.no_abort { Aborts::Ignore } else { Aborts::Reenact },
@@ -135,9 +139,10 @@ impl<'a> Stage<'a> {
     /// Returns what is known of the targets before anything is sent.
     fn describe_targets(&self, route: &RouteOptions) -> anyhow::Result<Vec<Target>> {
         if self.args.how.probe {
-            return Ok(run::probe(&self.args.target, route, &self.rewrite)?);
+            return Ok(run::probe(&self.args.origins(), route, &self.rewrite)?);
         }
-        Ok(self.args.targets().into_iter().map(|url| Target { url, ..Target::default() }).collect())
+        let urls = self.args.origins().into_iter().map(|origin| origin.to_string());
+        Ok(urls.map(|url| Target { url, ..Target::default() }).collect())
     }
 
     fn manifest(&self, clock: Clock, targets: Vec<Target>) -> Manifest {
@@ -219,7 +224,10 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
     manifest.output_pinned.clone_from(&summary.pinned);
     manifest.answers = summary.answers.clone();
     for target in &mut manifest.targets {
-        target.server = summary.targets.get(&target.url).and_then(|tally| tally.server.clone());
+        if let Some(tally) = summary.targets.get(&target.url) {
+            target.server.clone_from(&tally.server);
+            target.results = tally.results();
+        }
     }
     let evidence = Evidence {
         planned: totals.releases,
