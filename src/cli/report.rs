@@ -11,6 +11,7 @@ use crate::report::summary::Summary;
 use crate::report::{HTML, MARKDOWN, compare, gather, rows, schema, text, write};
 use crate::results::RunReader;
 use crate::results::manifest::Verdict;
+use crate::results::slo::{Slo, Slos};
 
 use super::{Outcome, UsageError};
 
@@ -26,6 +27,9 @@ pub(super) struct ReportArgs {
     /// Where to write the page; a name in .md for a comparison in Markdown
     #[arg(long, value_name = "FILE", env = "REENACT_REPORT_OUT")]
     out: Option<PathBuf>,
+    /// Judge the runs by objectives, as with `reenact replay --slo`: ttft:p99<500ms, tpot<50ms, errors<1%, goodput>95%
+    #[arg(long, value_name = "SLO", env = "REENACT_SLO", value_delimiter = ',')]
+    slo: Vec<Slo>,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -38,17 +42,25 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
     if args.schema {
         return print(&schema::markdown()).map(|()| Outcome::Done);
     }
+    let slos = match args.slo.as_slice() {
+        [] => None,
+        slos => {
+            let slos = Slos::new(slos.to_vec());
+            Some(slos.map_err(|error| UsageError(format!("--slo: {error}")))?)
+        }
+    };
     let summaries = match args.runs.as_slice() {
-        [run] => vec![one(run, args)?],
-        runs => several(runs, args)?,
+        [run] => vec![one(run, args, slos.as_ref())?],
+        runs => several(runs, args, slos.as_ref())?,
     };
     let invalid = summaries.iter().any(|summary| summary.verdict == Verdict::Invalid);
     Ok(if invalid { Outcome::Loss } else { Outcome::Done })
 }
 
-fn one(dir: &Path, args: &ReportArgs) -> anyhow::Result<Summary> {
+fn one(dir: &Path, args: &ReportArgs, slos: Option<&Slos>) -> anyhow::Result<Summary> {
     let progress = progress(&RunReader::open(dir)?)?;
-    let summary = write(dir, args.out.as_deref(), &mut |rows| progress.set_position(rows as u64))?;
+    let summary =
+        write(dir, args.out.as_deref(), slos, &mut |rows| progress.set_position(rows as u64))?;
     progress.finish_and_clear();
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
@@ -60,12 +72,16 @@ fn one(dir: &Path, args: &ReportArgs) -> anyhow::Result<Summary> {
     Ok(summary)
 }
 
-fn several(dirs: &[PathBuf], args: &ReportArgs) -> anyhow::Result<Vec<Summary>> {
+fn several(
+    dirs: &[PathBuf],
+    args: &ReportArgs,
+    slos: Option<&Slos>,
+) -> anyhow::Result<Vec<Summary>> {
     let mut summaries = Vec::new();
     for dir in dirs {
         let run = RunReader::open(dir)?;
         let progress = progress(&run)?;
-        summaries.push(gather(&run, &mut |rows| progress.set_position(rows as u64))?);
+        summaries.push(gather(&run, slos, &mut |rows| progress.set_position(rows as u64))?);
         progress.finish_and_clear();
     }
     let names = names(dirs)?;

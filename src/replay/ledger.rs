@@ -20,6 +20,7 @@ use crate::replay::progress::Progress;
 use crate::replay::row::{self, Compare, Sent};
 use crate::replay::summary::Summary;
 use crate::results::rows::Sample;
+use crate::results::slo::{Meter, Slos};
 use crate::results::{RunError, RunWriter};
 
 /// The end of the queue that takes entries. Clones share it.
@@ -66,6 +67,17 @@ pub struct Desk<C> {
     pub compare: C,
     /// Where the thread says how far it is.
     pub progress: Arc<Progress>,
+    /// What the run is held to, if anything.
+    pub hold: Option<Hold>,
+}
+
+/// What a run is held to.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The objectives.
+    pub slos: Slos,
+    /// Releases in the plan, of a run that is to end as soon as one of the objectives can't be kept any more.
+    pub until_lost: Option<u64>,
 }
 
 struct Shared {
@@ -73,6 +85,7 @@ struct Shared {
     closing: AtomicBool,
     failed: AtomicBool,
     dropped_samples: AtomicU64,
+    lost: AtomicBool,
 }
 
 /// Calls that may wait to be written.
@@ -92,6 +105,7 @@ pub fn start<C: Compare + Send + 'static>(desk: Desk<C>) -> std::io::Result<(Led
         closing: AtomicBool::new(false),
         failed: AtomicBool::new(false),
         dropped_samples: AtomicU64::new(0),
+        lost: AtomicBool::new(false),
     });
     let theirs = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
@@ -102,7 +116,10 @@ pub fn start<C: Compare + Send + 'static>(desk: Desk<C>) -> std::io::Result<(Led
 
 fn keep<C: Compare>(mut desk: Desk<C>, shared: &Shared) -> Result<Books, RunError> {
     priority::lower();
-    let mut summary = Summary::default();
+    let hold = desk.hold.take();
+    let meter = hold.as_ref().map(|hold| Meter::new(hold.slos.clone()));
+    let mut summary = Summary { meter, ..Summary::default() };
+    let until_lost = hold.and_then(|hold| hold.until_lost);
     let mut error = None;
     loop {
         // Read before the queue: what was put in before closing is seen.
@@ -112,6 +129,11 @@ fn keep<C: Compare>(mut desk: Desk<C>, shared: &Shared) -> Result<Books, RunErro
                 shared.failed.store(true, Ordering::Release);
                 error.get_or_insert(failure);
             }
+        }
+        if let (Some(planned), Some(meter)) = (until_lost, &summary.meter)
+            && meter.lost(planned).is_some()
+        {
+            shared.lost.store(true, Ordering::Release);
         }
         if let Err(failure) = desk.writer.tick(desk.clock.now()) {
             shared.failed.store(true, Ordering::Release);
@@ -155,6 +177,12 @@ impl Ledger {
     #[must_use]
     pub fn dropped_samples(&self) -> u64 {
         self.shared.dropped_samples.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the run is to end, since an objective that it is held to can't be kept any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.shared.lost.load(Ordering::Acquire)
     }
 
     /// Returns whether writing has failed.

@@ -227,11 +227,11 @@ fn since(after: Option<Duration>, before: Option<Duration>) -> Option<Duration> 
     Some(after?.saturating_sub(before?))
 }
 
-/// Ends the run when its results can't be written. Never returns.
+/// Ends the run when its results can't be written, or nothing more is to be learned from it. Never returns.
 async fn watch(ledger: &Ledger, stop: &Stop) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if ledger.has_failed() {
+        if ledger.has_failed() || ledger.is_lost() {
             stop.pull();
         }
     }

@@ -9,6 +9,7 @@ use crate::replay::quantile::Histogram;
 use crate::results::answers::Answers;
 use crate::results::manifest::{Counts, TargetResults};
 use crate::results::rows::Measurement;
+use crate::results::slo::Meter;
 
 /// Counts and quantiles over the rows of a run.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,8 @@ pub struct Summary {
     pub retried: u64,
     /// Answers beside the recorded ones.
     pub answers: Answers,
+    /// What judges the run, where it is held to objectives.
+    pub meter: Option<Meter>,
 }
 
 /// What became of the exchanges that one target got.
@@ -92,7 +95,7 @@ impl Summary {
         self.output_tokens += row.output_tokens.unwrap_or(0);
         self.cold += u64::from(row.connect_ns.is_some());
         self.retried += u64::from(row.retries > 0);
-        self.answers.push(row);
+        self.judge(row);
     }
 
     /// Takes down what a target calls itself.
@@ -108,8 +111,15 @@ impl Summary {
     /// Counts an exchange that could not be sent.
     pub fn add_unsent(&mut self, row: &Measurement) {
         self.counts.failed += 1;
-        self.answers.push(row);
+        self.judge(row);
         *self.errors.entry("unsendable".to_owned()).or_default() += 1;
+    }
+
+    fn judge(&mut self, row: &Measurement) {
+        self.answers.push(row);
+        if let Some(meter) = &mut self.meter {
+            meter.push(row);
+        }
     }
 }
 

@@ -33,6 +33,12 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
             let outputs = run.answers.of(Aspect::Text);
             percent(outputs.rows - outputs.different, outputs.rows)
         }),
+        texts("Objectives kept", runs, kept),
+        texts("Good under the objectives", runs, |run| {
+            let goodput = run.slo.as_ref().and_then(|slo| slo.goodput.as_ref());
+            goodput
+                .map_or_else(|| NONE.to_owned(), |goodput| percent(goodput.good, goodput.requests))
+        }),
         texts("Answers as recorded", runs, |run| percent(run.answers.equal, run.answers.rows)),
     ];
     for line in &LINES {
@@ -113,6 +119,12 @@ pub fn markdown(names: &[String], runs: &[Summary]) -> String {
     markdown_table(&table(names, runs))
 }
 
+fn kept(run: &Summary) -> String {
+    let Some(slo) = &run.slo else { return NONE.to_owned() };
+    let kept = slo.objectives.iter().filter(|judged| judged.met).count();
+    format!("{kept} of {}", slo.objectives.len())
+}
+
 fn texts(name: &str, runs: &[Summary], text: impl Fn(&Summary) -> String) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(runs.iter().map(text)).collect()
 }
@@ -135,8 +147,13 @@ fn tail(spread: &Spread) -> Option<f64> {
     of(spread.p99)
 }
 
-const LINES: [Line; 14] = [
+const LINES: [Line; 15] = [
     Line { name: "Requests/s", value: |run| run.rates.requests_per_s, write: three },
+    Line {
+        name: "Good requests/s under the objectives",
+        value: |run| run.slo.as_ref()?.goodput.as_ref()?.per_s,
+        write: three,
+    },
     Line { name: "Output tokens/s", value: |run| run.rates.output_tokens_per_s, write: three },
     Line { name: "Mean in flight", value: |run| run.rates.concurrency_mean, write: three },
     Line { name: "TTFT p50", value: |run| median(&run.latencies.ttft), write: write_ns },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::results::answers::{self, Answers};
 use crate::results::manifest::{Manifest, Verdict};
 use crate::results::rows::{FrameRow, GpuSample, HostSample, Measurement, ServerMetric};
+use crate::results::slo::{Meter, Slos};
 use crate::results::table::Row;
 use crate::results::{RunError, RunReader};
 
@@ -14,12 +15,17 @@ use super::machines::{GpuUse, HostUse};
 use super::stats::Distribution;
 use super::summary::{Counts, ErrorCount, ErrorKey, Group, Latencies, Plots, Rates, Slow, Summary};
 
-/// Reads a run. `progress` is told the number of rows read so far, now and then.
+/// Reads a run, and judges it by `slos`; without these, the judgement is the manifest's. `progress` is told the number of rows read so far, now and then.
 ///
 /// # Errors
 /// When a file of the run can't be read.
-pub fn gather(run: &RunReader, progress: &mut dyn FnMut(usize)) -> Result<Summary, RunError> {
-    let mut gathering = Gathering::default();
+pub fn gather(
+    run: &RunReader,
+    slos: Option<&Slos>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Summary, RunError> {
+    let meter = slos.cloned().map(Meter::new);
+    let mut gathering = Gathering { meter, ..Gathering::default() };
     let mut rows = 0;
     let mut count = |done: bool| {
         rows += usize::from(!done);
@@ -69,6 +75,7 @@ fn each<R: Row>(
 struct Gathering {
     counts: Counts,
     answers: Answers,
+    meter: Option<Meter>,
     errors: BTreeMap<ErrorKey, ErrorCount>,
     targets: BTreeMap<String, Group>,
     models: BTreeMap<String, Group>,
@@ -93,6 +100,9 @@ impl Gathering {
     fn request(&mut self, row: &Measurement) {
         let good = self.counts.push(row);
         self.answers.push(row);
+        if let Some(meter) = &mut self.meter {
+            meter.push(row);
+        }
         if !good && row.outcome != "cancelled" {
             self.error(row);
         }
@@ -257,6 +267,7 @@ impl Gathering {
             group.e2e = group.e2es.spread();
         }
         let rates = self.rates(span_s);
+        let slo = self.meter.map(|meter| meter.judge()).or_else(|| manifest.slo.clone());
         let mut summary = Summary {
             verdict: if manifest.finished { manifest.verdict } else { Verdict::Invalid },
             manifest,
@@ -269,6 +280,7 @@ impl Gathering {
             targets: self.targets,
             models: self.models,
             answers: self.answers,
+            slo,
             slowest: self.slowest,
             gpus: self.gpus,
             host: self.host,

@@ -15,6 +15,7 @@ mod figure;
 mod gather;
 pub mod html;
 mod machines;
+mod objectives;
 pub mod schema;
 mod series;
 mod setup;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::results::answers::Answers;
 use crate::results::manifest::{Manifest, Verdict};
+use crate::results::slo::Judgement;
 
 use super::machines::{GpuLines, GpuUse, HostBin, HostUse};
 use super::series::{Bin, Level, Series, Thinned};
@@ -37,6 +38,8 @@ pub struct Summary {
     pub models: BTreeMap<String, Group>,
     /// The answers beside the recorded ones.
     pub answers: Answers,
+    /// What came of the objectives: those of the report, else those that the run was held to.
+    pub slo: Option<Judgement>,
     /// The requests that took longest, end to end.
     pub slowest: Vec<Slow>,
     /// GPUs by their number.

@@ -3,6 +3,7 @@
 use crate::results::manifest::Verdict;
 
 use super::answers::{differences, right};
+use super::objectives::objectives;
 use super::setup::{facts, gpus, host, instrument};
 use super::stats::Spread;
 use super::summary::{Group, Summary};
@@ -46,6 +47,7 @@ pub(super) fn all(summary: &Summary) -> Vec<Table> {
     let mut tables = Vec::new();
     if summary.counts.rows > 0 {
         tables.extend([latencies(summary), throughput(summary), outcomes(summary)]);
+        tables.extend(summary.slo.as_ref().map(objectives));
         tables.extend([errors(summary), right(summary), differences(summary)]);
         tables.push(groups("Targets", "Target", summary.targets.iter()));
         if summary.models.len() > 1 {

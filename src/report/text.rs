@@ -3,6 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
 
+use super::objectives::OBJECTIVES;
 use super::summary::Summary;
 use super::table::Table;
 use super::tables::{all, verdict};
@@ -105,5 +106,13 @@ fn escape(text: &str) -> String {
 }
 
 /// Tables that the terminal shows; the files have all.
-const TERMINAL: [&str; 7] =
-    ["Latency", "Throughput", "Outcomes", "Errors", "Right answers", "First differences", "GPUs"];
+const TERMINAL: [&str; 8] = [
+    "Latency",
+    "Throughput",
+    "Outcomes",
+    OBJECTIVES,
+    "Errors",
+    "Right answers",
+    "First differences",
+    "GPUs",
+];

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::results::slo::Slos;
 use crate::results::{RunError, RunReader};
 
 use super::summary::Summary;
@@ -25,18 +26,19 @@ pub enum ReportError {
     },
 }
 
-/// Reads the run in `dir` and writes `summary.md` into it, and the page to `page` or into it as well. `progress` is told
-/// the rows read so far.
+/// Reads the run in `dir` and writes `summary.md` into it, and the page to `page` or into it as well; judges it by
+/// `slos` if there are any. `progress` is told the rows read so far.
 ///
 /// # Errors
 /// When the run can't be read, or a file not written.
 pub fn write(
     dir: &Path,
     page: Option<&Path>,
+    slos: Option<&Slos>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Summary, ReportError> {
     let run = RunReader::open(dir)?;
-    let summary = gather(&run, progress)?;
+    let summary = gather(&run, slos, progress)?;
     save(&dir.join(MARKDOWN), &text::markdown(&summary))?;
     save(&page.map_or_else(|| dir.join(HTML), Path::to_owned), &html::page(&summary))?;
     Ok(summary)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Anchor, Nanos};
 
 use super::answers::Answers;
+use super::slo::Judgement;
 
 /// `run.json`. Fields are only ever added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ pub struct Manifest {
     pub doubts: Vec<String>,
     /// The answers beside the recorded ones.
     pub answers: Answers,
+    /// What came of the objectives that the run was held to (`--slo`).
+    pub slo: Option<Judgement>,
 }
 
 /// Which trace it was.

@@ -31,6 +31,7 @@ mod replay_command;
 mod replay_lengths;
 mod replay_measure;
 mod replay_sessions;
+mod replay_slo;
 mod replay_support;
 mod replay_targets;
 mod report_page;

@@ -268,6 +268,7 @@ pub(crate) fn replay_until(
         known,
         compare: NoCompare,
         progress: Arc::clone(&progress),
+        hold: None,
     };
     let (ledger, bookkeeper) = ledger::start(desk).unwrap();
     let stop = run::stop(&setup);

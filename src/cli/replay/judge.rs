@@ -1,12 +1,16 @@
-//! What a run is held to: the recorded answers.
+//! What a run is held to: the recorded answers, and service level objectives.
 
 use std::str::FromStr;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::UsageError;
+use crate::replay::ledger::Hold;
+use crate::report::units::{ns, percent, three};
 use crate::results::answers::{Answers, Aspect, Difference};
 use crate::results::manifest::Manifest;
+use crate::results::slo::{Judged, Judgement, Slo, Slos};
 
 use super::output::say;
 
@@ -15,10 +19,15 @@ use super::output::say;
 #[command(next_help_heading = "What must hold")]
 pub(super) struct JudgeArgs {
     /// Exit with status 3 unless the answers are the recorded ones: --check for status, finish and tools, or
-    /// --check=WHAT,.. of status, outcome, finish (reason), tools (names and argument keys), text, tokens
+    /// --check=WHAT,.. of status, outcome, finish (reason), tools (names and argument keys), text, tokens, slo (see --slo)
     #[arg(long, value_name = "WHAT", env = "REENACT_CHECK", value_delimiter = ',', num_args = 0.., require_equals = true,
           default_missing_values = ["status", "finish", "tools"])]
     check: Vec<Check>,
+    /// Judge the run by objectives such as ttft:p99<500ms, errors<1%, and goodput>95% with bounds for each request such as
+    /// tpot<50ms; metrics ttft, ttft_due, tpot, itl, e2e, e2e_due, statistics p50, p99, p99.9, mean, max. A missed one is a
+    /// result, and an exit status with --check=slo
+    #[arg(long, value_name = "SLO", env = "REENACT_SLO", value_delimiter = ',')]
+    slo: Vec<Slo>,
 }
 
 /// One thing to check.
@@ -26,6 +35,8 @@ pub(super) struct JudgeArgs {
 enum Check {
     /// Answers against the recorded ones.
     Answers(Aspect),
+    /// The objectives of --slo.
+    Slo,
 }
 
 /// Differences that are printed.
@@ -45,18 +56,80 @@ impl JudgeArgs {
     pub(super) fn describe(&self, options: &mut serde_json::Map<String, Value>) {
         let checks: Vec<_> = self.check.iter().map(|check| check.as_str()).collect();
         options.insert("check".to_owned(), json!(checks));
+        let slos: Vec<_> = self.slo.iter().map(ToString::to_string).collect();
+        options.insert("slo".to_owned(), json!(slos));
+    }
+
+    /// Returns the objectives; none when there are none.
+    ///
+    /// # Errors
+    /// They ask nothing of a run, or are to be checked and there are none.
+    pub(super) fn slos(&self) -> Result<Option<Slos>, UsageError> {
+        if !self.slo.is_empty() {
+            let slos = Slos::new(self.slo.clone());
+            return slos.map(Some).map_err(|error| UsageError(format!("--slo: {error}")));
+        }
+        if self.check.contains(&Check::Slo) {
+            let words = "--check=slo checks objectives: name some with --slo";
+            return Err(UsageError(words.to_owned()));
+        }
+        Ok(None)
+    }
+
+    /// Returns what a run is held to. With `until_lost`, the releases in its plan, it ends as soon as it can't keep that any
+    /// more.
+    pub(super) fn hold(&self, until_lost: Option<u64>) -> Result<Option<Hold>, UsageError> {
+        Ok(self.slos()?.map(|slos| Hold { slos, until_lost }))
     }
 
     fn words(&self, manifest: &Manifest) -> Vec<String> {
         let aspects: Vec<Aspect> = self
             .check
             .iter()
-            .map(|check| match check {
-                Check::Answers(aspect) => *aspect,
+            .filter_map(|check| match check {
+                Check::Answers(aspect) => Some(*aspect),
+                Check::Slo => None,
             })
             .collect();
-        if aspects.is_empty() { Vec::new() } else { differences(&aspects, &manifest.answers) }
+        let mut words =
+            if aspects.is_empty() { Vec::new() } else { differences(&aspects, &manifest.answers) };
+        if let Some(slo) = manifest.slo.as_ref().filter(|_| self.check.contains(&Check::Slo)) {
+            let missed = slo.objectives.iter().filter(|judged| !judged.met);
+            words.extend(missed.map(|judged| format!("--check=slo: {}", objective(judged))));
+        }
+        words
     }
+}
+
+/// Says what came of the objectives, a line each.
+pub(super) fn judged(judgement: &Judgement) -> Vec<String> {
+    let mut lines: Vec<String> = judgement.objectives.iter().map(objective).collect();
+    if let Some(goodput) = &judgement.goodput {
+        let per_s =
+            goodput.per_s.map_or_else(String::new, |rate| format!(", {} a second", three(rate)));
+        lines.push(format!(
+            "goodput: {} of {} requests ({}{per_s}) keep {}",
+            goodput.good,
+            goodput.requests,
+            percent(goodput.good, goodput.requests),
+            goodput.bounds.join(", ")
+        ));
+    }
+    if let Some(lost) = &judgement.lost {
+        lines
+            .push(format!("ended early: {lost} could not be kept any more, whatever the rest did"));
+    }
+    lines
+}
+
+fn objective(judged: &Judged) -> String {
+    let met = if judged.met { "kept" } else { "missed" };
+    let value = match (judged.value_ns, judged.value_share) {
+        (Some(value), _) => ns(value),
+        (None, Some(share)) => format!("{} %", three(share * 100.0)),
+        (None, None) => "nothing was measured".to_owned(),
+    };
+    format!("{}: {met}, {value} over {} rows ({})", judged.objective, judged.rows, judged.over)
 }
 
 /// Says what of `aspects` is not as recorded: nothing when all of it is.
@@ -91,6 +164,7 @@ impl Check {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Answers(aspect) => aspect.as_str(),
+            Self::Slo => "slo",
         }
     }
 }
@@ -99,7 +173,12 @@ impl FromStr for Check {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self::Answers)
+        match text {
+            "slo" => Ok(Self::Slo),
+            text => {
+                text.parse().map(Self::Answers).map_err(|error: String| format!("{error}, or slo"))
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     let balancer = args.balancer()?;
     check(&args.plan_options())?;
+    args.judge.slos()?;
     args.scale.check()?;
     let options = args.identity.read_options()?;
     let trace = Trace::open_with(&args.trace, &options)?;

@@ -30,6 +30,8 @@ use crate::trace::Health;
 
 use crate::cli::Outcome;
 
+use super::judge::judged;
+
 /// Shows how far a run is: a bar on a terminal, elsewhere a line now and then.
 pub(super) struct Show {
     end: Sender<()>,
@@ -229,6 +231,7 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
         line(&format!("output length pinned: {}", parts.join(", ")));
     }
     line(&itself(manifest));
+    manifest.slo.iter().flat_map(judged).for_each(|words| line(&words));
     line(&format!("sent digest {}", manifest.sent_digest));
     line(&format!("run {} in {}", manifest.run, folder.display()));
     text

@@ -23,6 +23,7 @@ use crate::replay::verdict::{Evidence, Reason, Weight, reasons, verdict};
 use crate::results::RunWriter;
 use crate::results::manifest::{ConnectRtt, Instrument, Manifest, Target, TraceIdentity};
 use crate::results::recorded::output_text;
+use crate::results::slo::Judgement;
 use crate::telemetry;
 use crate::trace::record::ExchangeId;
 use crate::trace::{ReadOptions, Trace};
@@ -38,6 +39,8 @@ pub(super) struct Stage<'a> {
     identity: TraceIdentity,
     known: Arc<[Known]>,
     rewrite: Rewrite,
+    /// Whether a run ends as soon as it can't keep its objectives any more.
+    until_lost: bool,
 }
 
 /// A run that has ended, its folder closed.
@@ -63,7 +66,14 @@ impl<'a> Stage<'a> {
         rewrite: Rewrite,
     ) -> anyhow::Result<Self> {
         let read = args.identity.read_options()?;
-        Ok(Self { args, read, identity: identity(&args.trace, trace)?, known, rewrite })
+        Ok(Self {
+            args,
+            read,
+            identity: identity(&args.trace, trace)?,
+            known,
+            rewrite,
+            until_lost: false,
+        })
     }
 
     /// Runs `plan` into the new folder `out`.
@@ -88,6 +98,7 @@ impl<'a> Stage<'a> {
             known: Arc::clone(&self.known),
             compare: Recorded { trace: compared },
             progress: Arc::clone(&progress),
+            hold: args.judge.hold(self.until_lost.then_some(totals.releases))?,
         })?;
         let samples = ledger.clone();
         let sampling = telemetry::start(&args.telemetry.options(), clock, move |sample| {
@@ -103,12 +114,14 @@ impl<'a> Stage<'a> {
         manifest.telemetry_doubts = sampling.stop();
         let books = bookkeeper.finish()?;
         let ran = ran?;
-        manifest.interrupted = stop.is_pulled();
         manifest.instrument = instrument(&ran, &books.summary, ledger.dropped_samples());
         for ((target, tried), connects) in manifest.targets.iter_mut().zip(tried).zip(&ran.connects)
         {
             target.connect_rtt = ConnectRtt::of([tried, connects.clone()].concat());
         }
+        manifest.slo = judge(&ledger, &books.summary, totals.releases);
+        let is_lost = manifest.slo.as_ref().is_some_and(|slo| slo.lost.is_some());
+        manifest.interrupted = stop.is_pulled() && !is_lost;
         fill(&mut manifest, &ran, &books.summary, &totals);
         manifest.counts.planned *= args.copies();
         books.writer.finish(manifest.clone())?;
@@ -212,6 +225,13 @@ fn instrument(ran: &Ran, summary: &Summary, dropped_samples: u64) -> Instrument 
         starved: ran.paced.starved,
         dropped_samples,
     }
+}
+
+/// Judges the run by the objectives that it was held to, if any.
+fn judge(ledger: &Ledger, summary: &Summary, planned: u64) -> Option<Judgement> {
+    let meter = summary.meter.as_ref()?;
+    let lost = if ledger.is_lost() { meter.lost(planned) } else { None };
+    Some(Judgement { lost: lost.map(ToString::to_string), ..meter.judge() })
 }
 
 /// Fills in what is known when the run is over, and gives the verdict.
