@@ -11,7 +11,7 @@
 //! record   client -> proxy::handler -> http::tap --try_send(Event)--> recorder thread -> privacy::Veil -> trace::Roll -> segments
 //!                         \-> http::client -> upstream
 //! replay   file -> trace::Trace -> replay::plan -> pacer thread --Release--> dispatch -> call -> http::client -> target
-//!                                                            call --Measurement--> results thread -> Parquet
+//!                    (reactive: conductor <--ends--)         call --Measurement--> results thread -> Parquet
 //!          telemetry --Sample--> the same results thread -> Parquet
 //! report   Parquet -> results -> report::stats -> report::html
 //! ```
@@ -31,7 +31,7 @@
 //! | [`results`] | rows, manifest, Parquet | clock, trace, dialect |
 //! | [`http`] | sockets without policy: tap, client, servers, TLS | clock, trace |
 //! | [`proxy`] | the recording reverse proxy | nouns, http |
-//! | [`replay`] | plan, pacer, calls | nouns, http |
+//! | [`replay`] | plan, loads, pacer, calls | nouns, http |
 //! | [`telemetry`] | GPU, host and server samples | nouns, http |
 //! | [`simulate`] | the simulated server | nouns, http |
 //! | [`report`] | a run folder's tables and page | nouns |
@@ -71,10 +71,13 @@
 //!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`,
 //!    `an_encrypted_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`,
 //!    `recorders_killed_at_random_moments_lose_no_flushed_record`
-//! 8. A release never waits for the disk. Due times are absolute and fixed before the run; lateness is in every row.
-//!    `memory_stays_flat_whatever_the_trace_holds`, `a_stream_is_marked_frame_by_frame`
-//! 9. Same trace, same options: the same bytes in the same order at the same due times, on every machine.
-//!    `two_replays_and_a_dry_run_have_the_same_digest_and_another_seed_has_not`
+//! 8. A release never waits for the disk. Due times are absolute, and fixed before the run unless they follow from the ends of
+//!    others (a reactive load); lateness is in every row. `memory_stays_flat_whatever_the_trace_holds`,
+//!    `a_stream_is_marked_frame_by_frame`, `no_failure_shrinks_a_closed_loop`
+//! 9. Same trace, same options: the same bytes in the same order at the same due times, on every machine; of a reactive load,
+//!    whose due times are the target's doing, the same bytes in the plan's order.
+//!    `two_replays_and_a_dry_run_have_the_same_digest_and_another_seed_has_not`,
+//!    `a_closed_loop_sends_the_same_requests_in_the_same_order_each_time`
 //! 10. A failed request is a row. A percentile says which rows it was taken over.
 //!     `errors_of_the_server_are_rows_and_not_our_failures`, `a_run_is_reported_whole`
 //! 11. Marks are raw: durations and other tools' metrics are functions over them (`reports/sql/other_tools.sql`).

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use crate::clock::{Clock, Nanos};
 use crate::http::{Boarding, Carried, Client, ResponseBody, SendError};
 use crate::replay::outgoing::{Acceptance, OutgoingBody};
+use crate::replay::plan::Release;
 use crate::replay::route::{Destination, Place};
 use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome};
 
@@ -36,8 +37,8 @@ pub struct Call {
     pub leave: Option<Leave>,
     /// Timeouts.
     pub limits: Limits,
-    /// Wakes the call when it is due; dropped, the call is not to be made.
-    pub fired: oneshot::Receiver<()>,
+    /// Wakes the call when it is due, with its release; dropped, the call is not to be made.
+    pub fired: oneshot::Receiver<Release>,
     /// True once calls in flight are to be given up.
     pub stop: watch::Receiver<bool>,
     /// The run's clock.
@@ -113,10 +114,10 @@ struct Watch {
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Makes the call when it is due; none when it is not to be made.
+/// Makes the call when it is due, and returns the release that it was; none when it is not to be made.
 ///
 /// Cancel safety: dropped, it closes the connection or resets the stream.
-pub async fn call(call: Call) -> Option<Done> {
+pub async fn call(call: Call) -> Option<(Release, Done)> {
     let Call { destination, mut request, acceptance, leave, limits, fired, mut stop, clock } = call;
     let boarding = Boarding::default();
     request.extensions_mut().insert(boarding.clone());
@@ -126,7 +127,7 @@ pub async fn call(call: Call) -> Option<Done> {
             std::future::pending::<()>().await;
         }
     });
-    fired.await.ok()?;
+    let release = fired.await.ok()?;
     let woken = clock.now();
     let aboard = destination.board();
     let watch = Watch::new(clock, limits, leave, acceptance.clone(), stopped);
@@ -148,7 +149,7 @@ pub async fn call(call: Call) -> Option<Done> {
     if let Err(ending) = ended {
         (done.outcome, done.fault) = (ending.outcome(), Some(ending.fault()));
     }
-    Some(done)
+    Some((release, done))
 }
 
 /// Why an exchange ended before its response did.

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dialect::{self, RequestFacts};
 use crate::replay::balance::{Balancer, Subject};
 use crate::replay::call::{Call, Limits, call};
+use crate::replay::conductor::{Ends, Notice};
 use crate::replay::known::Known;
 use crate::replay::ledger::{Entry, Ledger};
 use crate::replay::outgoing::OutgoingBody;
@@ -57,6 +58,10 @@ pub struct Feeder {
     pub stop: watch::Receiver<bool>,
     /// Held by each call for as long as it goes on.
     pub alive: mpsc::Sender<()>,
+    /// Tells the conductor of a reactive load of ends; none at a planned load, which has no use for them.
+    pub ends: Option<Ends>,
+    /// Gives up when so many exchanges in a row can't be made ready: a plan without an end is to end when nothing in it can.
+    pub patience: u64,
     /// The run's clock.
     pub clock: Clock,
 }
@@ -122,6 +127,7 @@ impl Feeder {
     pub fn run(mut self, releases: impl Iterator<Item = Release>) -> Fed {
         let mut fed = Fed::default();
         let known = Arc::clone(&self.known);
+        let mut in_a_row = 0;
         for release in releases {
             let known = &known[release.entry];
             if !self.budget.hold(known.request_bytes) {
@@ -130,6 +136,7 @@ impl Feeder {
             match prepare(&mut self.fetch, &self.rewrite, known) {
                 Ok(outgoing) => {
                     fed.misfits += u64::from(outgoing.misfit);
+                    in_a_row = 0;
                     if !self.arm(release, known, outgoing) {
                         break;
                     }
@@ -138,6 +145,11 @@ impl Feeder {
                     fed.unsendable += 1;
                     self.budget.free(known.request_bytes);
                     self.give_up(release, known, &why);
+                    drop(self.ends.as_ref().map(|ends| ends.notice(release.number)));
+                    in_a_row += 1;
+                    if in_a_row >= self.patience {
+                        break;
+                    }
                 }
             }
         }
@@ -148,19 +160,27 @@ impl Feeder {
     fn arm(&mut self, release: Release, known: &Known, outgoing: Outgoing) -> bool {
         let Outgoing { method, uri, headers, body, .. } = &outgoing;
         let facts = dialect::request_facts(method, &uri.to_string(), headers, body);
+        let notice = self.ends.as_ref().map(|ends| ends.notice(release.number));
         let fire = self
             .destinations(known)
             .into_iter()
-            .map(|destination| self.start(release, known, &outgoing, &facts, destination))
-            .collect();
-        self.armed
-            .send(Armed {
-                due: release.due,
-                digest: outgoing.digest,
-                bytes: known.request_bytes,
-                fire: Fire(fire),
+            .map(|destination| {
+                self.start(release, known, &outgoing, &facts, destination, notice.clone())
             })
-            .is_ok()
+            .collect();
+        // The calls have theirs.
+        drop(notice);
+        let armed = Armed {
+            release,
+            digest: outgoing.digest,
+            bytes: known.request_bytes,
+            fire: Fire(fire),
+        };
+        let is_taken = self.armed.send(armed).is_ok();
+        if let Some(ends) = &self.ends {
+            ends.wake();
+        }
+        is_taken
     }
 
     fn destinations(&mut self, known: &Known) -> Vec<Destination> {
@@ -176,7 +196,8 @@ impl Feeder {
         outgoing: &Outgoing,
         facts: &RequestFacts,
         destination: Destination,
-    ) -> oneshot::Sender<()> {
+        notice: Option<Notice>,
+    ) -> oneshot::Sender<Release> {
         let sent = Sent {
             release,
             place: destination.first().clone(),
@@ -209,9 +230,13 @@ impl Feeder {
         };
         let (ledger, alive) = (self.ledger.clone(), self.alive.clone());
         self.calls.spawn(async move {
-            if let Some(done) = call(making).await {
-                // Where it went is certain only now.
-                let sent = Sent { place: done.place.clone(), ..sent };
+            // Held by the task: it tells of the end whatever becomes of the task.
+            if let Some((release, done)) = call(making).await {
+                if let Some(notice) = notice {
+                    notice.ended(done.end);
+                }
+                // Where it went, and when it was due, is certain only now.
+                let sent = Sent { release, place: done.place.clone(), ..sent };
                 ledger.put(Entry::Call(Box::new((sent, done)))).await;
             }
             drop(alive);
@@ -219,8 +244,14 @@ impl Feeder {
         fire
     }
 
-    /// Enters a request that could not be made ready, once for each call that is not made.
+    /// Enters a request that could not be made ready, once for each call that is not made. Where no token is for it, it is due
+    /// now.
     fn give_up(&mut self, release: Release, known: &Known, why: &str) {
+        let due = match self.ends {
+            Some(_) => release.due.max(self.clock.now()),
+            None => release.due,
+        };
+        let release = Release { due, ..release };
         for destination in self.destinations(known) {
             let sent = Sent {
                 release,

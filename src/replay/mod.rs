@@ -15,23 +15,28 @@
 //! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
 //! | [`pacer`] | one thread that releases each when it is due |
+//! | [`load`] | reactive loads, pure: which release follows from which end |
+//! | [`conductor`] | the pacer's place with such a load: tokens from the load, ends from the calls; [`wanted`] is what it asks of the feeder |
 //! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
 //! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`verdict`] | every reason against the measurement, as a sentence; `pulse.rs` watches the calls' thread |
 //! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
 //!
-//! What must hold: due times are absolute and fixed before the run; a release never waits for the disk; what is sent is the
-//! same bytes in the same order, proved by the digest; lateness, our own error, is in every row; a failed request is a row.
+//! What must hold: due times are absolute, and fixed before the run unless they follow from the ends of others; a release
+//! never waits for the disk; what is sent is the same bytes in the same order, proved by the digest; lateness, our own error,
+//! is in every row; a failed request is a row.
 //!
-//! A schedule is data, and there is one dispatcher: another clock (a closed loop, sessions) is another source of due times.
+//! A schedule is data, and there is one dispatcher: another clock is another source of due times.
 
 pub mod arrival;
 pub mod balance;
 pub mod call;
+pub mod conductor;
 pub mod feeder;
 pub mod known;
 pub mod ledger;
+pub mod load;
 pub mod outgoing;
 pub mod pacer;
 pub mod pin;
@@ -51,3 +56,4 @@ pub mod splice;
 pub mod summary;
 pub mod survey;
 pub mod verdict;
+pub mod wanted;

@@ -14,12 +14,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Nanos};
+use crate::replay::plan::Release;
 
 /// A release that is ready: its task waits for `fire`.
 #[derive(Debug)]
 pub struct Armed {
-    /// When it is due.
-    pub due: Nanos,
+    /// The release.
+    pub release: Release,
     /// Digest of the request.
     pub digest: blake3::Hash,
     /// Bytes of its body, which now count as sent.
@@ -30,7 +31,7 @@ pub struct Armed {
 
 /// Wakes the calls of a release; dropped, they know that they are not to be made.
 #[derive(Debug)]
-pub struct Fire(pub Vec<oneshot::Sender<()>>);
+pub struct Fire(pub Vec<oneshot::Sender<Release>>);
 
 /// Releases on time.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub struct Brake {
 }
 
 /// Sleeping may end so much late: what is nearer than this is slept towards in one step, and never past.
-const NAP: Duration = Duration::from_secs(3_600);
+pub(super) const NAP: Duration = Duration::from_secs(3_600);
 
 // === impl Pacer ===
 
@@ -81,20 +82,17 @@ impl Pacer {
     /// Releases all that comes from `armed`, which is in due order, until it ends or the brake is pulled. `released` is
     /// told the bytes of each one.
     pub fn run(&self, armed: &Receiver<Armed>, mut released: impl FnMut(u64)) -> Paced {
-        // A second pacer on one brake would not be woken; there is one.
-        let _first = self.brake.sleeper.set(std::thread::current());
+        self.brake.take_seat();
         let mut paced = Paced::default();
         while let Some((next, waited)) = self.next(armed) {
-            let Some(late) = self.wait(next.due) else { break };
-            next.fire.now();
+            let due = next.release.due;
+            let Some(late) = self.wait(due) else { break };
+            next.fire.now(next.release);
             released(next.bytes);
             paced.released += 1;
             paced.last = self.clock.now();
-            paced.digest.add(next.due, &next.digest);
-            if waited && late > READY_SLACK {
-                paced.starved += 1;
-                paced.starved_most = paced.starved_most.max(late);
-            }
+            paced.digest.add(due, &next.digest);
+            paced.put_ready(waited, late);
         }
         paced
     }
@@ -136,11 +134,23 @@ const READY_SLACK: Duration = Duration::from_micros(100);
 // === impl Fire ===
 
 impl Fire {
-    /// Wakes them, in order.
-    pub fn now(self) {
+    /// Wakes them, in order, and tells them the release as it was made.
+    pub fn now(self, release: Release) {
         for call in self.0 {
             // The task may be gone when the run is being stopped.
-            let _gone = call.send(());
+            let _gone = call.send(release);
+        }
+    }
+}
+
+// === impl Paced ===
+
+impl Paced {
+    /// Takes into account how `late` a release was when it was asked for, and whether it had to be `waited` for.
+    pub(super) fn put_ready(&mut self, waited: bool, late: Duration) {
+        if waited && late > READY_SLACK {
+            self.starved += 1;
+            self.starved_most = self.starved_most.max(late);
         }
     }
 }
@@ -176,9 +186,19 @@ impl Brake {
     /// Stops the pacer.
     pub fn pull(&self) {
         self.pulled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the thread that has the seat, if it sleeps.
+    pub fn wake(&self) {
         if let Some(sleeper) = self.sleeper.get() {
             sleeper.unpark();
         }
+    }
+
+    /// Says that this thread is the one to be woken. There is one: a second one would not be.
+    pub(super) fn take_seat(&self) {
+        let _first = self.sleeper.set(std::thread::current());
     }
 
     /// Returns whether it was pulled.
@@ -194,6 +214,12 @@ mod tests {
 
     use super::*;
 
+    /// Makes a release that is due then, its bytes told apart by `bytes`.
+    fn armed(due: Nanos, bytes: u64, fire: oneshot::Sender<Release>) -> Armed {
+        let release = Release { due, ..Release::default() };
+        Armed { release, digest: blake3::hash(&[]), bytes, fire: Fire(vec![fire]) }
+    }
+
     fn pacer(spin_us: u64) -> Pacer {
         Pacer {
             clock: Clock::start(),
@@ -206,24 +232,17 @@ mod tests {
     fn nothing_is_released_before_it_is_due_and_all_is_in_order() {
         for spin_us in [0, 300] {
             let pacer = pacer(spin_us);
-            let (sender, armed) = sync_channel(64);
+            let (sender, queue) = sync_channel(64);
             let mut waiting = Vec::new();
             for number in 0..20_u64 {
                 let (fire, fired) = oneshot::channel();
                 waiting.push(fired);
                 let due = Nanos((number / 2) * 500_000);
-                sender
-                    .send(Armed {
-                        due,
-                        digest: blake3::hash(&[]),
-                        bytes: number,
-                        fire: Fire(vec![fire]),
-                    })
-                    .unwrap();
+                sender.send(armed(due, number, fire)).unwrap();
             }
             drop(sender);
             let mut seen = Vec::new();
-            let paced = pacer.run(&armed, |bytes| {
+            let paced = pacer.run(&queue, |bytes| {
                 let now = pacer.clock.now();
                 assert!(now.0 >= (bytes / 2) * 500_000, "{bytes} at {now}");
                 seen.push(bytes);
@@ -238,13 +257,11 @@ mod tests {
     fn a_pulled_brake_wakes_the_sleeper_and_drops_what_was_armed() {
         let pacer = pacer(0);
         let brake = pacer.brake.clone();
-        let (sender, armed) = sync_channel(2);
+        let (sender, queue) = sync_channel(2);
         let (fire, mut fired) = oneshot::channel();
         let due = Nanos::from(Duration::from_secs(3_000));
-        sender
-            .send(Armed { due, digest: blake3::hash(&[]), bytes: 0, fire: Fire(vec![fire]) })
-            .unwrap();
-        let thread = std::thread::spawn(move || pacer.run(&armed, |_| {}));
+        sender.send(armed(due, 0, fire)).unwrap();
+        let thread = std::thread::spawn(move || pacer.run(&queue, |_| {}));
         brake.pull();
         assert_eq!(thread.join().unwrap().released, 0);
         assert!(fired.try_recv().is_err());
@@ -254,23 +271,16 @@ mod tests {
     #[test]
     fn a_release_that_came_too_late_is_counted_as_starved() {
         let pacer = pacer(0);
-        let (sender, armed) = sync_channel(1);
+        let (sender, queue) = sync_channel(1);
         let clock = pacer.clock;
         let feeder = std::thread::spawn(move || {
             while clock.now() < Nanos(5_000_000) {
                 std::thread::yield_now();
             }
             let (fire, _fired) = oneshot::channel();
-            sender
-                .send(Armed {
-                    due: Nanos(1),
-                    digest: blake3::hash(&[]),
-                    bytes: 0,
-                    fire: Fire(vec![fire]),
-                })
-                .unwrap();
+            sender.send(armed(Nanos(1), 0, fire)).unwrap();
         });
-        let paced = pacer.run(&armed, |_| {});
+        let paced = pacer.run(&queue, |_| {});
         feeder.join().unwrap();
         assert_eq!((paced.released, paced.starved), (1, 1));
         assert!(paced.starved_most >= Duration::from_millis(4));

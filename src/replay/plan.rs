@@ -24,6 +24,8 @@ pub struct PlanOptions {
     pub limit: Option<u64>,
     /// How often the trace is gone through, at least once.
     pub rounds: u32,
+    /// At most so many releases, whatever the rounds.
+    pub most: Option<u64>,
     /// No release is due so long after the first one, or later.
     pub duration: Option<Duration>,
     /// Due time of the first release: room to prepare it.
@@ -42,6 +44,9 @@ pub enum Timing {
         /// Seed of the process.
         seed: u64,
     },
+    /// The ends of other releases ([`crate::replay::load`]): the plan has the order alone, and every release in it is due at
+    /// the lead.
+    Reactive,
     /// The recorded times.
     Recorded {
         /// How much faster: recorded times are divided by it.
@@ -50,7 +55,7 @@ pub enum Timing {
 }
 
 /// One release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Release {
     /// Its number in the plan, from 0.
     pub number: u64,
@@ -60,6 +65,10 @@ pub struct Release {
     pub round: u32,
     /// When it is due, since the run's start.
     pub due: Nanos,
+    /// Number of the stage or burst that it belongs to, from 0, where the load has such.
+    pub stage: Option<u32>,
+    /// Number of the user who sends it, from 0, where the load has such.
+    pub user: Option<u32>,
 }
 
 /// A plan.
@@ -77,8 +86,10 @@ pub struct Plan {
 /// What a plan amounts to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Releases.
+    /// Releases; the most that there can be when the end is open.
     pub releases: u64,
+    /// Whether the number of releases follows from the run.
+    pub open_end: bool,
     /// When the first is due.
     pub first: Nanos,
     /// When the last is due.
@@ -96,6 +107,7 @@ pub struct Totals {
 /// Where the next due time comes from. Mean gaps in nanoseconds.
 enum Dues {
     Constant { mean: f64, sent: u64 },
+    Lead,
     Random { gaps: Box<Gaps>, mean: f64, at: Option<f64> },
     Recorded { speed: f64 },
 }
@@ -184,7 +196,7 @@ fn check(options: &PlanOptions) -> Result<(), PlanError> {
         Timing::Recorded { speed } if !(speed.is_finite() && speed > 0.0) => {
             return Err(PlanError::Speed(speed));
         }
-        Timing::Rate { .. } | Timing::Recorded { .. } => {}
+        Timing::Rate { .. } | Timing::Reactive | Timing::Recorded { .. } => {}
     }
     if options.rounds == 0 {
         return Err(PlanError::NoRounds);
@@ -209,13 +221,14 @@ impl Plan {
         let end = self.options.duration.map_or(u64::MAX, |duration| Nanos::from(duration).0);
         let mut dues = Dues::new(self.options.timing);
         let entries = offsets.len();
+        let most = self.options.most.unwrap_or(u64::MAX);
         (0..self.options.rounds)
             .flat_map(move |round| (0..entries).map(move |entry| (round, entry)))
-            .zip(0..)
+            .zip(0..most)
             .map(move |((round, entry), number)| {
                 let recorded =
                     u64::from(round).saturating_mul(period).saturating_add(offsets[entry]);
-                (Release { number, entry, round, due: Nanos::ZERO }, dues.next(recorded))
+                (Release { number, entry, round, ..Release::default() }, dues.next(recorded))
             })
             .take_while(move |(_, due)| *due < end)
             .map(move |(release, due)| Release { due: Nanos(lead.saturating_add(due)), ..release })
@@ -228,9 +241,24 @@ impl Plan {
         self
     }
 
-    /// Returns what the plan amounts to: walks it once.
+    /// Returns when the first release is due.
+    #[must_use]
+    pub fn first(&self) -> Nanos {
+        Nanos::from(self.options.lead)
+    }
+
+    /// Returns the time from which on nothing is due; none when the releases alone are the limit.
+    #[must_use]
+    pub fn end(&self) -> Option<Nanos> {
+        self.options.duration.map(|duration| self.first() + duration)
+    }
+
+    /// Returns what the plan amounts to: walks it once, or, where it has the order alone, not at all.
     #[must_use]
     pub fn totals(&self) -> Totals {
+        if self.options.timing == Timing::Reactive {
+            return self.order_totals();
+        }
         let mut totals = Totals::default();
         let mut second = Window::of(Duration::from_secs(1));
         let mut instant = Window::of(INSTANT);
@@ -252,6 +280,19 @@ impl Plan {
         totals
     }
 
+    /// Returns what is known of a plan that has the order alone.
+    fn order_totals(&self) -> Totals {
+        let rounds = u64::from(self.options.rounds);
+        let releases = (self.offsets.len() as u64).saturating_mul(rounds);
+        Totals {
+            releases: releases.min(self.options.most.unwrap_or(u64::MAX)),
+            open_end: self.options.duration.is_some(),
+            first: self.first(),
+            last: self.end().unwrap_or_else(|| self.first()),
+            ..Totals::default()
+        }
+    }
+
     /// Returns how many exchanges of the trace are in a round.
     #[must_use]
     pub fn entries(&self) -> usize {
@@ -271,6 +312,7 @@ impl Plan {
         let length = match self.options.timing {
             // A random process is as long as its mean, give or take: ten times is far out.
             Timing::Rate { rate, .. } => self.offsets.len() as f64 * rounds / rate * 1e10,
+            Timing::Reactive => 0.0,
             Timing::Recorded { speed } => self.period as f64 * rounds / speed,
         };
         let cut =
@@ -284,6 +326,7 @@ impl Plan {
 impl Dues {
     fn new(timing: Timing) -> Self {
         match timing {
+            Timing::Reactive => Self::Lead,
             Timing::Recorded { speed } => Self::Recorded { speed },
             Timing::Rate { rate, arrival: Arrival::Constant, .. } => {
                 Self::Constant { mean: 1e9 / rate, sent: 0 }
@@ -303,6 +346,7 @@ impl Dues {
     )]
     fn next(&mut self, recorded: u64) -> u64 {
         match self {
+            Self::Lead => 0,
             Self::Recorded { speed } => scale(recorded, *speed),
             Self::Constant { mean, sent } => {
                 *sent += 1;
@@ -356,7 +400,14 @@ mod tests {
     use super::*;
 
     fn options(timing: Timing) -> PlanOptions {
-        PlanOptions { timing, limit: None, rounds: 1, duration: None, lead: Duration::ZERO }
+        PlanOptions {
+            timing,
+            limit: None,
+            rounds: 1,
+            most: None,
+            duration: None,
+            lead: Duration::ZERO,
+        }
     }
 
     fn recorded(speed: f64) -> PlanOptions {

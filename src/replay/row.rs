@@ -100,6 +100,8 @@ fn begin(run: &str, sent: &Sent, known: &Known) -> Measurement {
         run: run.to_owned(),
         exchange: known.id.0,
         round: known.round(sent.release.round),
+        stage: sent.release.stage,
+        load_user: sent.release.user,
         target: sent.place.url.to_string(),
         target_index: Some(sent.place.column()),
         method: sent.method.to_string(),

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! There is one dispatcher for every schedule: whatever the plan says is due is released then, however many calls are in
-//! flight (an open loop). All calls run on one thread, which does nothing else: no call waits for another's parsing, and
+//! flight (an open loop). With a reactive load the conductor stands in the pacer's place, and hears of the calls' ends. All calls run on one thread, which does nothing else: no call waits for another's parsing, and
 //! one frame's stamp waits for other frames only.
 
 use std::sync::Arc;
@@ -18,9 +18,11 @@ use crate::clock::{Clock, Nanos, process_cpu, thread_cpu};
 use crate::http::Origin;
 use crate::replay::balance::Balancer;
 use crate::replay::call::Limits;
+use crate::replay::conductor::{self, Conductor};
 use crate::replay::feeder::{Aborts, Budget, Fed, Feeder, Fetch};
 use crate::replay::known::Known;
 use crate::replay::ledger::Ledger;
+use crate::replay::load::{Load, Picks};
 use crate::replay::pacer::{Brake, Paced, Pacer};
 use crate::replay::plan::Plan;
 use crate::replay::priority;
@@ -30,6 +32,7 @@ use crate::replay::pulse;
 use crate::replay::quantile::Histogram;
 use crate::replay::rewrite::Rewrite;
 use crate::replay::route::{Route, RouteOptions, Unreachable};
+use crate::replay::wanted::Wanted;
 use crate::results::manifest::Target;
 use crate::trace::record::Version;
 
@@ -39,8 +42,10 @@ pub struct Setup {
     pub fetch: Fetch,
     /// What is known of the exchanges, by their place in the plan.
     pub known: Arc<[Known]>,
-    /// What is due when.
+    /// What is due when; for a reactive load, what follows upon what.
     pub plan: Plan,
+    /// What has releases due, where that is not the plan.
+    pub load: Option<Box<dyn Load>>,
     /// What is changed in each request.
     pub rewrite: Rewrite,
     /// Which target gets which request.
@@ -90,8 +95,9 @@ pub struct Stop {
     budget: Arc<Budget>,
 }
 
-/// Closes a budget when its pacer ends, be it by a panic: nobody is to wait for room that nobody frees.
-struct Closing(Arc<Budget>);
+/// Closes what the feeder waits for when its pacer ends, be it by a panic: nobody is to wait for room that nobody frees, or
+/// for wishes that nobody has.
+struct Closing(Arc<Budget>, Wanted);
 
 /// Why a run could not begin, or broke.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +171,10 @@ pub fn run(
     priority::open_many_files();
     let cpu = process_cpu();
     let runtime = runtime()?;
-    let (armed, releases) = sync_channel(ARMED_MOST);
+    let (arming, armed) = sync_channel(ARMED_MOST);
+    let (ends, ended) = conductor::ends(stop.brake.clone(), clock);
+    let wanted = Wanted::new(clock);
+    let picks = setup.load.as_ref().map(|load| load.picks());
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let options =
         RouteOptions { speak: setup.route.speak.narrow(versions(&setup.known)), ..setup.route };
@@ -179,11 +188,16 @@ pub fn run(
         limits: setup.limits,
         aborts: setup.aborts,
         calls: runtime.handle().clone(),
-        armed,
+        armed: arming,
         budget: Arc::clone(&stop.budget),
         ledger: ledger.clone(),
         stop: stop.calls.subscribe(),
         alive,
+        ends: picks.is_some().then_some(ends),
+        patience: match picks {
+            Some(Picks::InOrder) => setup.plan.entries() as u64,
+            Some(Picks::Named) | None => u64::MAX,
+        },
         clock,
     };
     let watcher = (ledger.clone(), stop.clone());
@@ -203,18 +217,34 @@ pub fn run(
         let wait = Wait::read().zip(before).map(|(after, before)| after.since(&before));
         (wait, since(thread_cpu(), cpu), pulse.finish())
     })?;
-    let pacer = Pacer { clock, spin: setup.spin, brake: stop.brake.clone() };
-    let (budget, counters) = (Arc::clone(&stop.budget), Arc::clone(progress));
-    let pacing = spawn("reenact-pacer", move || {
-        priority::raise();
-        let budget = Closing(budget);
-        pacer.run(&releases, |bytes| {
-            counters.released();
-            budget.0.free(bytes);
-        })
-    })?;
+    let closing = Closing(Arc::clone(&stop.budget), wanted.clone());
+    let counters = Arc::clone(progress);
+    let release = move |bytes| {
+        counters.released();
+        closing.0.free(bytes);
+    };
+    let (spin, brake) = (setup.spin, stop.brake.clone());
     let plan = setup.plan;
-    let feeding = spawn("reenact-feeder", move || feeder.run(plan.releases()))?;
+    let pacing = match setup.load {
+        Some(load) => {
+            let (begin, end, entries) = (plan.first(), plan.end(), plan.entries());
+            let wanted = wanted.clone();
+            let conductor =
+                Conductor { clock, spin, brake, load, begin, end, entries, armed, ended, wanted };
+            spawn("reenact-pacer", move || {
+                priority::raise();
+                conductor.run(release)
+            })?
+        }
+        None => spawn("reenact-pacer", move || {
+            priority::raise();
+            Pacer { clock, spin, brake }.run(&armed, release)
+        })?,
+    };
+    let feeding = spawn("reenact-feeder", move || match picks {
+        Some(Picks::Named) => feeder.run(wanted),
+        Some(Picks::InOrder) | None => feeder.run(plan.releases()),
+    })?;
     let (fed, paced, (cpu_wait, calls_cpu, stalls)) = (join(feeding), join(pacing), join(calls));
     let process_cpu = since(process_cpu(), cpu);
     let (connects, clock_step) = (route.connects(), clock_step(clock));
@@ -289,6 +319,7 @@ struct Wait {
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
+        self.1.close();
     }
 }
 

@@ -50,7 +50,8 @@ pub struct Manifest {
     /// The source of monotonic time, as the kernel names it (`tsc`, ...).
     pub clock_source: String,
     /// BLAKE3 over every release in order: its due time since the first one, method, path and query, headers (without
-    /// `Host` and credentials) and body. Hex.
+    /// `Host` and credentials) and body. Hex. Of a reactive load in the order of the plan and without due times, which are the
+    /// target's doing.
     pub sent_digest: String,
     /// Exchanges by what became of them.
     pub counts: Counts,

@@ -202,6 +202,11 @@ table! {
         pub answer_equal: Option<bool>,
         /// The target, as its place in the manifest's list, from 0: with `--mirror` an exchange and round has a row from each.
         pub target_index: Option<u32>,
+
+        /// Number of the stage or burst that the request belongs to, from 0; none where the load has no such.
+        pub stage: Option<u32>,
+        /// Number of the user who sent it, from 0; none where the load has no users.
+        pub load_user: Option<u32>,
     }
 }
 

@@ -274,7 +274,7 @@ fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
 fn dues(rate: u64, n: u64) -> Vec<Nanos> {
     let timing = Timing::Rate { rate: rate as f64, arrival: Arrival::Poisson, seed: SEED };
     let lead = Duration::from_millis(200);
-    let options = PlanOptions { timing, limit: None, rounds: 1, duration: None, lead };
+    let options = PlanOptions { timing, limit: None, rounds: 1, most: None, duration: None, lead };
     let starts = vec![Nanos::ZERO; usize::try_from(n).unwrap()];
     plan(&starts, options).unwrap().releases().map(|release| release.due).collect()
 }

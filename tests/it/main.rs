@@ -29,6 +29,7 @@ mod replay_answers;
 mod replay_calls;
 mod replay_command;
 mod replay_lengths;
+mod replay_load;
 mod replay_measure;
 mod replay_sessions;
 mod replay_slo;

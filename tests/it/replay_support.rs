@@ -12,6 +12,7 @@ use reenact::replay::balance::{Balance, Balancer};
 use reenact::replay::call::Limits;
 use reenact::replay::feeder::{Aborts, Fetch};
 use reenact::replay::ledger::{self, Desk};
+use reenact::replay::load::Load;
 use reenact::replay::plan::{PlanOptions, Timing, plan};
 use reenact::replay::progress::Progress;
 use reenact::replay::rewrite::Rewrite;
@@ -66,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) connect_timeout: Duration,
     /// Due time of the first release.
     pub(crate) lead_ms: u64,
+    /// A load in place of the recorded times.
+    pub(crate) load: Option<Box<dyn Load>>,
 }
 
 struct NoCompare;
@@ -194,6 +197,7 @@ impl Options {
             spare: 1,
             connect_timeout: Duration::from_secs(5),
             lead_ms: 30,
+            load: None,
         }
     }
 }
@@ -223,9 +227,13 @@ pub(crate) fn replay_until(
         .into();
     let starts: Vec<Nanos> = known.iter().map(|known| known.at).collect();
     let plan_options = PlanOptions {
-        timing: Timing::Recorded { speed: 1.0 },
+        timing: match options.load {
+            Some(_) => Timing::Reactive,
+            None => Timing::Recorded { speed: 1.0 },
+        },
         limit: None,
         rounds: options.rounds,
+        most: None,
         duration: None,
         lead: Duration::from_millis(options.lead_ms),
     };
@@ -238,6 +246,7 @@ pub(crate) fn replay_until(
         fetch,
         known: Arc::clone(&known),
         plan: plan(&starts, plan_options).unwrap(),
+        load: options.load,
         rewrite: options.rewrite,
         balancer: Balancer::new(
             &Balance { common: options.targets.len(), ..options.balance },

@@ -128,6 +128,8 @@ requests
   output_tokens_diff BIGINT
   answer_equal BOOLEAN
   target_index UINTEGER
+  stage UINTEGER
+  load_user UINTEGER
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL

@@ -18,6 +18,8 @@ use crate::replay::route::{RouteOptions, Speak};
 use crate::replay::splice;
 use crate::results::filter::Filter;
 
+use super::load::LoadArgs;
+
 use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
@@ -29,9 +31,9 @@ use super::targets::TargetArgs;
 
 /// Reissue a trace and write a run
 ///
-/// Each exchange is sent when it is due, whatever the ones before it do (an open loop), to the targets in turn. Exit
-/// status: 0 done, 1 failed, 2 usage, 3 done but the measurement is INVALID (0 when it is
-/// VALID WITH DOUBTS), or what --check looks at does not hold.
+/// Each exchange is sent when it is due, to the targets in turn: at recorded times or at a rate, whatever the ones before it
+/// do (an open loop), or, with a reactive load, when others have ended. Exit status: 0 done, 1 failed, 2 usage, 3 done but
+/// the measurement is INVALID (0 when it is VALID WITH DOUBTS), or what --check looks at does not hold.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
@@ -57,6 +59,8 @@ pub(in crate::cli) struct ReplayArgs {
     #[command(flatten)]
     pub(super) when: WhenArgs,
     #[command(flatten)]
+    pub(super) load: LoadArgs,
+    #[command(flatten)]
     pub(super) what: WhatArgs,
     #[command(flatten)]
     lengths: LengthArgs,
@@ -78,15 +82,9 @@ pub(in crate::cli) struct ReplayArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "When")]
 pub(super) struct WhenArgs {
-    /// Divide recorded times by this: 2 is twice as fast
-    #[arg(
-        long,
-        value_name = "F",
-        env = "REENACT_SPEED",
-        default_value_t = 1.0,
-        conflicts_with = "rate"
-    )]
-    speed: f64,
+    /// Divide recorded times by this: 2 is twice as fast [default: 1]
+    #[arg(long, value_name = "F", env = "REENACT_SPEED")]
+    speed: Option<f64>,
     /// Send so many requests a second instead of at recorded times
     #[arg(long, value_name = "R", env = "REENACT_RATE")]
     rate: Option<f64>,
@@ -105,9 +103,10 @@ pub(super) struct WhenArgs {
     /// Replay the first N exchanges only
     #[arg(long, value_name = "N", env = "REENACT_LIMIT")]
     limit: Option<u64>,
-    /// Go through the trace N times; a round begins a mean gap after the last start of the one before
-    #[arg(long = "loop", value_name = "N", env = "REENACT_LOOP", default_value_t = 1)]
-    rounds: u32,
+    /// Go through the trace N times; at recorded times, a round begins a mean gap after the last start of the one before
+    /// [default: 1, or as often as the load needs]
+    #[arg(long = "loop", value_name = "N", env = "REENACT_LOOP")]
+    rounds: Option<u32>,
     /// Plan nothing that is due later than this after the first release: 30s, 5m, or seconds
     #[arg(long, value_name = "TIME", env = "REENACT_DURATION", value_parser = time)]
     duration: Option<Duration>,
@@ -191,18 +190,25 @@ const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 // === impl ReplayArgs ===
 
 impl ReplayArgs {
-    pub(super) fn plan_options(&self) -> PlanOptions {
-        let timing = match self.when.rate {
-            Some(rate) => Timing::Rate { rate, arrival: self.when.arrival, seed: self.when.seed },
-            None => Timing::Recorded { speed: self.when.speed },
-        };
-        PlanOptions {
-            timing,
-            limit: self.when.limit,
-            rounds: self.when.rounds,
-            duration: self.when.duration,
+    /// Returns how the plan is to be made.
+    ///
+    /// # Errors
+    /// More than one clock is asked for.
+    pub(super) fn plan_options(&self) -> Result<PlanOptions, UsageError> {
+        let WhenArgs { speed, rate, arrival, seed, limit, rounds, duration, .. } = self.when;
+        self.load.check_alone(&[("speed", speed.is_some()), ("rate", rate.is_some())])?;
+        let options = PlanOptions {
+            timing: match rate {
+                Some(rate) => Timing::Rate { rate, arrival, seed },
+                None => Timing::Recorded { speed: speed.unwrap_or(1.0) },
+            },
+            limit,
+            rounds: rounds.unwrap_or(1),
+            most: None,
+            duration,
             lead: LEAD,
-        }
+        };
+        self.load.plan(options, rounds)
     }
 
     pub(super) fn rewrite(&self) -> anyhow::Result<Rewrite> {
@@ -268,9 +274,10 @@ impl ReplayArgs {
                 put("rate", json!(rate));
                 put("arrival", json!(self.when.arrival.to_string()));
             }
-            None => {
-                put("speed", json!(self.when.speed));
+            None if !self.load.is_given() => {
+                put("speed", json!(self.when.speed.unwrap_or(1.0)));
             }
+            None => {}
         }
         put("limit", json!(self.when.limit));
         put("loop", json!(self.when.rounds));
@@ -293,6 +300,7 @@ impl ReplayArgs {
         self.targets.describe(&mut options);
         self.judge.describe(&mut options);
         self.scale.put(&mut options);
+        self.load.describe(&mut options);
         options
     }
 }

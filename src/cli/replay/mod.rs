@@ -16,6 +16,7 @@ use stage::{Ended, Stage, fetch};
 mod args;
 mod judge;
 mod lengths;
+mod load;
 mod output;
 mod scale;
 mod stage;
@@ -26,7 +27,8 @@ pub(super) use args::ReplayArgs;
 pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     let balancer = args.balancer()?;
-    check(&args.plan_options())?;
+    let plan_options = args.plan_options()?;
+    check(&plan_options)?;
     args.judge.slos()?;
     args.scale.check()?;
     let options = args.identity.read_options()?;
@@ -49,9 +51,17 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     output::left_out(&survey.left_out);
     args.scale.scale(&mut survey, args.when.seed)?;
     let starts: Vec<_> = survey.known.iter().map(|known| known.start).collect();
-    let plan = plan(&starts, args.plan_options()).map_err(|error| args.explain(error, &survey))?;
+    let plan = plan(&starts, plan_options).map_err(|error| args.explain(error, &survey))?;
     if args.dry_run {
-        return output::dry_run(balancer, &plan, &survey.known, fetch(trace), &rewrite, args.json);
+        return output::dry_run(
+            balancer,
+            &plan,
+            &survey.known,
+            fetch(trace),
+            &rewrite,
+            args.load.due_words().as_deref(),
+            args.json,
+        );
     }
     let out = args.out.clone().context("--out is missing")?;
     let stage = Stage::new(&args, &trace, survey.known.into(), rewrite)?;

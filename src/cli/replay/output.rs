@@ -72,19 +72,23 @@ pub(super) fn left_out(left_out: &LeftOut) {
     }
 }
 
-/// Prints what would be sent, release by release, and what it amounts to.
+/// Prints what would be sent, release by release, and what it amounts to. Where due times follow from the target, `due_words`
+/// says how; a plan without an end is printed once around.
 pub(super) fn dry_run(
     mut balancer: Balancer,
     plan: &Plan,
     known: &[Known],
     mut fetch: Fetch,
     rewrite: &Rewrite,
+    due_words: Option<&str>,
     json: bool,
 ) -> anyhow::Result<Outcome> {
     let mut out = std::io::stdout().lock();
     let mut digest = SentDigest::default();
     let (mut unsendable, mut bytes, mut misfits) = (0_u64, 0_u64, 0_u64);
-    for release in plan.releases() {
+    let totals = plan.totals();
+    let shown = if totals.open_end { plan.entries() } else { usize::MAX };
+    for release in plan.releases().take(shown) {
         let known = &known[release.entry];
         let outgoing = match prepare(&mut fetch, rewrite, known) {
             Ok(outgoing) => outgoing,
@@ -94,7 +98,7 @@ pub(super) fn dry_run(
                 continue;
             }
         };
-        digest.add(release.due, &outgoing.digest);
+        digest.add(if due_words.is_some() { Nanos::ZERO } else { release.due }, &outgoing.digest);
         bytes += outgoing.body.len() as u64;
         misfits += u64::from(outgoing.misfit);
         let uri = outgoing.uri.to_string();
@@ -109,16 +113,21 @@ pub(super) fn dry_run(
         let url = urls.join(" | ");
         if json {
             let line = json!({
-                "exchange": known.id, "round": known.round(release.round), "session": known.turn.name.as_deref(), "turn": known.turn.turn, "due_ns": release.due, "method": outgoing.method.as_str(),
+                "exchange": known.id, "round": known.round(release.round), "session": known.turn.name.as_deref(),
+                "turn": known.turn.turn, "due_ns": due_words.is_none().then_some(release.due),
+                "stage": release.stage, "method": outgoing.method.as_str(),
                 "url": urls[0], "urls": urls, "model": facts.model, "bytes": outgoing.body.len(),
                 "digest": &outgoing.digest.to_hex()[..32],
             });
             writeln!(out, "{line}")?;
         } else {
+            let due = match due_words {
+                Some(_) => "-".to_owned(),
+                None => format!("{:.6}", release.due.as_secs_f64()),
+            };
             writeln!(
                 out,
-                "{:>12.6} s  {:>6}  {:<6} {url}  {model}  {} bytes  {}",
-                release.due.as_secs_f64(),
+                "{due:>12} s  {:>6}  {:<6} {url}  {model}  {} bytes  {}",
                 known.id.0,
                 outgoing.method,
                 outgoing.body.len(),
@@ -126,24 +135,45 @@ pub(super) fn dry_run(
             )?;
         }
     }
-    let totals = plan.totals();
-    let span = totals.last.since(totals.first).as_secs_f64();
+    // What an open end makes of the digest is known after the run.
+    let digest = (!totals.open_end).then(|| digest.hex());
     if json {
+        let known = due_words.is_none();
         let line = json!({
-            "releases": totals.releases, "duration_s": span, "peak_per_second": totals.peak_per_second,
-            "ties": totals.ties, "bytes": bytes, "unsendable": unsendable, "misfits": misfits,
-            "sent_digest": digest.hex(),
+            "releases": (!totals.open_end).then_some(totals.releases),
+            "duration_s": known.then(|| totals.last.since(totals.first).as_secs_f64()),
+            "peak_per_second": known.then_some(totals.peak_per_second), "ties": known.then_some(totals.ties),
+            "due": due_words, "bytes": bytes, "unsendable": unsendable, "misfits": misfits,
+            "sent_digest": digest,
         });
         writeln!(out, "{line}")?;
         return Ok(Outcome::Done);
     }
-    say(&format!(
-        "{} releases in {span:.3} s, at most {} within a second, {} at the same time as the one before; {bytes} body bytes.",
-        totals.releases, totals.peak_per_second, totals.ties
-    ));
+    say_plan(plan, &totals, due_words);
+    say(&format!("{bytes} body bytes."));
     say_misfits(misfits);
-    writeln!(out, "sent digest {}", digest.hex())?;
+    if let Some(digest) = digest {
+        writeln!(out, "sent digest {digest}")?;
+    }
     Ok(Outcome::Done)
+}
+
+/// Says what a plan amounts to, as far as that is known before the run.
+fn say_plan(plan: &Plan, totals: &Totals, due_words: Option<&str>) {
+    let span = totals.last.since(totals.first).as_secs_f64();
+    match due_words {
+        None => say(&format!(
+            "{} releases in {span:.3} s, at most {} within a second, {} at the same time as the one before.",
+            totals.releases, totals.peak_per_second, totals.ties
+        )),
+        Some(due) if totals.open_end => say(&format!(
+            "In this order, {} exchanges a round, for {span:.3} s; how many that makes depends on the target. Each is due {due}.",
+            plan.entries()
+        )),
+        Some(due) => {
+            say(&format!("{} releases in this order. Each is due {due}.", totals.releases));
+        }
+    }
 }
 
 /// Prints the summary of a run, or its manifest.
@@ -312,7 +342,7 @@ impl Show {
     pub(super) fn start(totals: Totals, progress: Arc<Progress>, clock: Clock) -> Self {
         let (end, ended) = channel();
         let thread = std::thread::spawn(move || {
-            let bar = std::io::stderr().is_terminal().then(|| bar(totals.releases));
+            let bar = std::io::stderr().is_terminal().then(|| bar(&totals));
             let period = if bar.is_some() { BAR } else { LINE };
             while ended.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                 let seen = progress.snapshot();
@@ -322,6 +352,7 @@ impl Show {
                         bar.set_position(seen.released);
                         bar.set_message(message);
                     }
+                    None if totals.open_end => say(&format!("{} sent, {message}", seen.released)),
                     None => {
                         say(&format!("{} of {} sent, {message}", seen.released, totals.releases));
                     }
@@ -342,9 +373,12 @@ impl Show {
 }
 
 fn message(seen: &Snapshot, now: Nanos, totals: &Totals) -> String {
-    let left = totals.last.since(now).as_secs();
+    let left = match totals.last.since(now).as_secs() {
+        0 => String::new(),
+        left => format!(", {left} s of the plan left"),
+    };
     format!(
-        "{} in flight, {} failed, {} errors, {} tokens, at most {:.2} ms late, {left} s of the plan left",
+        "{} in flight, {} failed, {} errors, {} tokens, at most {:.2} ms late{left}",
         seen.released.saturating_sub(seen.ended),
         seen.failed,
         seen.errors,
@@ -353,8 +387,13 @@ fn message(seen: &Snapshot, now: Nanos, totals: &Totals) -> String {
     )
 }
 
-fn bar(releases: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(releases).with_style(style)
+fn bar(totals: &Totals) -> ProgressBar {
+    let (bar, template) = if totals.open_end {
+        (ProgressBar::no_length(), "{spinner} {pos}  {wide_msg}")
+    } else {
+        (ProgressBar::new(totals.releases), "{bar:30} {pos}/{len}  {wide_msg}")
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style)
 }

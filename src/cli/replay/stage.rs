@@ -80,7 +80,7 @@ impl<'a> Stage<'a> {
     pub(super) fn run(&self, plan: &Plan, out: &Path) -> anyhow::Result<Ended> {
         let args = self.args;
         let totals = plan.totals();
-        let route = args.route(totals.peak_per_instant)?;
+        let route = args.route(totals.peak_per_instant.max(args.load.peak()))?;
         let balancer = args.balancer()?;
         let tried = run::preflight(&args.origins(), &route, &self.known)?;
         let targets = self.describe_targets(&route)?;
@@ -138,6 +138,7 @@ impl<'a> Stage<'a> {
             fetch,
             known: Arc::clone(&self.known),
             plan,
+            load: args.load.load(),
             rewrite: self.rewrite.clone(),
             balancer,
             targets: args.origins(),
@@ -239,7 +240,9 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
     manifest.duration_s = ran.end.as_secs_f64();
     manifest.sent_digest = ran.paced.digest.hex();
     manifest.counts = summary.counts;
-    manifest.counts.planned = totals.releases;
+    let planned =
+        if totals.open_end { ran.paced.released + ran.fed.unsendable } else { totals.releases };
+    manifest.counts.planned = planned;
     manifest.lateness = summary.lateness.quantiles();
     manifest.output_pinned.clone_from(&summary.pinned);
     manifest.answers = summary.answers.clone();
@@ -250,7 +253,7 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
         }
     }
     let evidence = Evidence {
-        planned: totals.releases,
+        planned,
         released: ran.paced.released,
         unsendable: ran.fed.unsendable,
         interrupted: manifest.interrupted,
