@@ -19,6 +19,7 @@ use crate::replay::priority;
 use crate::replay::progress::Progress;
 use crate::replay::row::{self, Compare, Sent};
 use crate::replay::summary::Summary;
+use crate::replay::warmup::Warmup;
 use crate::results::rows::Sample;
 use crate::results::slo::{Meter, Slos};
 use crate::results::{RunError, RunWriter};
@@ -51,6 +52,8 @@ pub enum Entry {
     Unsent(Box<(Sent, String)>),
     /// A reading of telemetry.
     Sample(Box<Sample>),
+    /// The run begins: the due time of its first release.
+    Begin(Nanos),
 }
 
 /// What the results thread works with.
@@ -69,6 +72,10 @@ pub struct Desk<C> {
     pub progress: Arc<Progress>,
     /// What the run is held to, if anything.
     pub hold: Option<Hold>,
+    /// Which rows are marked as warm-up.
+    pub warmup: Warmup,
+    /// Due time of the first release, once [`Entry::Begin`] has told it.
+    pub first: Nanos,
 }
 
 /// What a run is held to.
@@ -221,8 +228,9 @@ impl<C: Compare> Desk<C> {
             Entry::Call(call) => {
                 let (sent, done) = *call;
                 let known = &self.known[sent.release.entry];
-                let (row, frames) =
+                let (mut row, frames) =
                     row::rows(&self.run, anchor, &sent, known, &done, &mut self.compare);
+                row.warmup = self.is_warmup(&sent);
                 summary.add(&row);
                 summary.dispatch.add(Nanos::from(done.woken.since(sent.release.due)).0);
                 if let Some(head) = &done.head {
@@ -235,11 +243,20 @@ impl<C: Compare> Desk<C> {
             Entry::Unsent(unsent) => {
                 let (sent, why) = *unsent;
                 let known = &self.known[sent.release.entry];
-                let row = row::unsent(&self.run, anchor, &sent, known, why);
+                let mut row = row::unsent(&self.run, anchor, &sent, known, why);
+                row.warmup = self.is_warmup(&sent);
                 summary.add_unsent(&row);
                 self.writer.request(row)
             }
             Entry::Sample(sample) => self.writer.sample(*sample),
+            Entry::Begin(first) => {
+                self.first = first;
+                Ok(())
+            }
         }
+    }
+
+    fn is_warmup(&self, sent: &Sent) -> bool {
+        self.warmup.holds(sent.release.number, sent.release.due.since(self.first))
     }
 }

@@ -20,6 +20,7 @@
 //! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
 //! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
+//! | [`warmup`] | which rows no figure counts |
 //! | [`verdict`] | every reason against the measurement, as a sentence; `pulse.rs` watches the calls' thread |
 //! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
 //!
@@ -57,3 +58,4 @@ pub mod summary;
 pub mod survey;
 pub mod verdict;
 pub mod wanted;
+pub mod warmup;

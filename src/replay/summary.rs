@@ -11,7 +11,7 @@ use crate::results::manifest::{Counts, TargetResults};
 use crate::results::rows::Measurement;
 use crate::results::slo::Meter;
 
-/// Counts and quantiles over the rows of a run.
+/// Counts over the rows of a run, and quantiles over those that are no warm-up.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Exchanges by what became of them. `planned` is for the caller to fill in.
@@ -80,6 +80,10 @@ impl Summary {
             *self.errors.entry(kind.clone()).or_default() += 1;
             counts.errors += u64::from(row.outcome == "complete");
         }
+        if row.warmup {
+            counts.warmup += 1;
+            return;
+        }
         if let Some(pinned) = &row.output_pinned {
             *self.pinned.entry(pinned.clone()).or_default() += 1;
         }
@@ -111,7 +115,11 @@ impl Summary {
     /// Counts an exchange that could not be sent.
     pub fn add_unsent(&mut self, row: &Measurement) {
         self.counts.failed += 1;
-        self.judge(row);
+        if row.warmup {
+            self.counts.warmup += 1;
+        } else {
+            self.judge(row);
+        }
         *self.errors.entry("unsendable".to_owned()).or_default() += 1;
     }
 
@@ -136,8 +144,11 @@ impl Tally {
         }
         let is_complete = row.outcome == "complete";
         counts.errors += u64::from(is_complete && row.error_kind.is_some());
-        counts.output_tokens += row.output_tokens.unwrap_or(0);
         self.answered_ns = self.answered_ns.max(row.headers_ns);
+        if row.warmup {
+            return;
+        }
+        counts.output_tokens += row.output_tokens.unwrap_or(0);
         if is_complete && row.error_kind.is_none() {
             put(&mut self.e2e, row.e2e_ns);
             if row.stream == Some(true) {

@@ -37,8 +37,9 @@ fn about_the_run(summary: &Summary, found: &mut Vec<Warning>) {
         found.extend((!summary.is_telemetry_only()).then_some(Warning::NoRequests));
         return;
     }
-    if manifest.finished && manifest.counts.sent > counts.rows {
-        found.push(Warning::RowsMissing { sent: manifest.counts.sent, rows: counts.rows });
+    let rows = counts.rows + counts.warmup;
+    if manifest.finished && manifest.counts.sent > rows {
+        found.push(Warning::RowsMissing { sent: manifest.counts.sent, rows });
     }
     if counts.good < ENOUGH_ROWS {
         found.push(Warning::FewRows { good: counts.good });

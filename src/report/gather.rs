@@ -1,6 +1,7 @@
-//! Reads a run folder once, row by row, and makes a [`Summary`] of it. Memory does not grow with the run.
+//! Reads a run folder once, row by row, and makes a [`Summary`] of it. Memory does not grow with the run, but for 16 bytes
+//! for each request of its warm-up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::results::answers::{self, Answers};
 use crate::results::manifest::{Manifest, Verdict};
@@ -90,6 +91,8 @@ struct Gathering {
     first_sent_ns: Option<i64>,
     last_end_ns: Option<i64>,
     busy_ns: f64,
+    /// The requests of the warm-up, by exchange and round.
+    warmup: BTreeSet<(u64, u32)>,
     /// The frame with content before: its exchange, round and time.
     last_content: Option<(u64, u32, i64)>,
 }
@@ -98,6 +101,11 @@ struct Gathering {
 
 impl Gathering {
     fn request(&mut self, row: &Measurement) {
+        if row.warmup {
+            self.counts.warmup += 1;
+            self.warmup.insert((row.exchange, row.round));
+            return;
+        }
         let good = self.counts.push(row);
         self.answers.push(row);
         if let Some(meter) = &mut self.meter {
@@ -206,7 +214,8 @@ impl Gathering {
 
     /// Gaps are taken within one exchange: rows of one stand together.
     fn frame(&mut self, row: &FrameRow) {
-        if row.content_chars == 0 && row.reasoning_chars == 0 && row.tool_chars == 0 {
+        let nothing = row.content_chars == 0 && row.reasoning_chars == 0 && row.tool_chars == 0;
+        if nothing || self.warmup.contains(&(row.exchange, row.round)) {
             return;
         }
         self.counts.content_frames += 1;

@@ -56,8 +56,10 @@ pub struct Summary {
 /// Rows of `requests.parquet` by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// All rows.
+    /// All rows but those of the warm-up.
     pub rows: u64,
+    /// Rows of the warm-up, which are in no other figure.
+    pub warmup: u64,
     /// Complete, without an error of any kind: what latencies are taken over.
     pub good: u64,
     /// Complete, but with a status of 400 or more, an error inside a 200, or a stream that was cut.

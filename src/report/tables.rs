@@ -144,6 +144,11 @@ fn outcomes(summary: &Summary) -> Table {
         .filter(|(_, n)| *n > 0)
         .map(|(name, n)| line(name, n))
         .chain([line("All", counts.rows)])
+        .chain(
+            (counts.warmup > 0).then(|| {
+                vec!["Warm-up, in no other figure".to_owned(), count(counts.warmup), none()]
+            }),
+        )
         .collect(),
     }
 }

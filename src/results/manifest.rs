@@ -184,6 +184,8 @@ pub struct Counts {
     pub cancelled: u64,
     /// Complete, but with a status of 400 or more, or an error inside a 200.
     pub errors: u64,
+    /// Of those in the plan that were sent or tried, the warm-up: counted here, and in no other figure.
+    pub warmup: u64,
 }
 
 /// What the program measured of itself while a run went on. Nothing of it is subtracted from anything.

@@ -207,6 +207,8 @@ table! {
         pub stage: Option<u32>,
         /// Number of the user who sent it, from 0; none where the load has no users.
         pub load_user: Option<u32>,
+        /// Whether it belongs to the warm-up (`--warmup`): such rows are in no figure of a summary or a report.
+        pub warmup: bool,
     }
 }
 

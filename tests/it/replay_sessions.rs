@@ -102,6 +102,34 @@ fn copies_have_prefixes_and_rounds_of_their_own() {
 }
 
 #[test]
+fn the_warm_up_is_kept_and_marked_and_in_no_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = write_trace(folder.path(), &conversations()).display().to_string();
+    let server = Upstream::answering(OK);
+    for (name, warmup, marked) in [("a", "2", vec![1, 2]), ("b", "25ms", vec![1, 2, 3])] {
+        let run = folder.path().join(name);
+        let (url, out) = (server.url(), run.display().to_string());
+        let args = ["replay", &trace, "--target", &url, "--out", &out, "--warmup", warmup];
+        let output = reenact(&args);
+        let words = format!("{} of these are the warm-up", marked.len());
+        assert!(text(&output).contains(&words), "{}", text(&output));
+        let seen: Vec<u64> =
+            rows(&run).0.iter().filter(|row| row.warmup).map(|row| row.exchange).collect();
+        assert_eq!(seen, marked);
+        let report = reenact(&["report", &out, "--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+        let counts = &report["counts"];
+        assert_eq!(
+            (&counts["warmup"], &counts["rows"]),
+            (&marked.len().into(), &(5 - marked.len()).into())
+        );
+        assert_eq!(report["latencies"]["e2e"]["rows"], counts["rows"]);
+        assert_eq!(report["manifest"]["counts"]["complete"], 5);
+        assert!(!report["warnings"].to_string().contains("rows_missing"), "{report}");
+    }
+}
+
+#[test]
 fn bad_scales_end_at_once_with_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let trace = write_trace(folder.path(), &conversations()).display().to_string();
@@ -110,6 +138,9 @@ fn bad_scales_end_at_once_with_a_clear_error() {
         (["--session-key", "header:x-nobody"], 1, "--session-key header:x-nobody finds no session"),
         (["--sample", "0"], 2, "a share of 0 leaves nothing"),
         (["--sample", "0.000001"], 1, "keeps none of the 3 sessions"),
+        (["--warmup", "some"], 2, "`some` is no warm-up"),
+        (["--warmup", "5"], 1, "leaves nothing to measure: the plan has 5 requests in 0.040 s"),
+        (["--warmup", "1m"], 1, "leaves nothing to measure"),
         (["--clone", "0"], 2, "can't be played 0 times"),
     ] {
         let args = ["replay", &trace, "--target", "http://127.0.0.1:9", "--out", "unused"];

@@ -21,6 +21,7 @@ use reenact::replay::row::Compare;
 use reenact::replay::run::{self, Ran, Setup, Stop};
 use reenact::replay::session::SessionKeys;
 use reenact::replay::survey::survey;
+use reenact::replay::warmup::Warmup;
 use reenact::results::manifest::Manifest;
 use reenact::results::rows::{FrameRow, Measurement};
 use reenact::results::{RunReader, RunWriter};
@@ -278,6 +279,8 @@ pub(crate) fn replay_until(
         compare: NoCompare,
         progress: Arc::clone(&progress),
         hold: None,
+        warmup: Warmup::None,
+        first: Nanos::ZERO,
     };
     let (ledger, bookkeeper) = ledger::start(desk).unwrap();
     let stop = run::stop(&setup);

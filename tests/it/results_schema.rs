@@ -130,6 +130,7 @@ requests
   target_index UINTEGER
   stage UINTEGER
   load_user UINTEGER
+  warmup BOOLEAN NOT NULL
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL

@@ -52,6 +52,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     args.scale.scale(&mut survey, args.when.seed)?;
     let starts: Vec<_> = survey.known.iter().map(|known| known.start).collect();
     let plan = plan(&starts, plan_options).map_err(|error| args.explain(error, &survey))?;
+    args.scale.check_warmup(&plan)?;
     if args.dry_run {
         return output::dry_run(
             balancer,

@@ -214,6 +214,10 @@ fn text(folder: &Path, manifest: &Manifest, summary: &Summary) -> String {
         counts.cancelled,
         counts.errors
     );
+    if counts.warmup > 0 {
+        let _ =
+            writeln!(text, "{} of these are the warm-up, and in no figure below", counts.warmup);
+    }
     let mut line = |words: &str| {
         text.push_str(words);
         text.push('\n');

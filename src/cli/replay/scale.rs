@@ -6,9 +6,11 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::replay::known::Known;
+use crate::replay::plan::Plan;
 use crate::replay::scale::{MILLION, Scale, ScaleError, scale};
 use crate::replay::session::SessionKeys;
 use crate::replay::survey::Survey;
+use crate::replay::warmup::Warmup;
 
 use crate::cli::UsageError;
 use crate::cli::share::share;
@@ -39,6 +41,10 @@ pub(super) struct ScaleArgs {
     /// Spread starts that are equal, since a clock was coarse, evenly over so many milliseconds, but not beyond the next start
     #[arg(long, value_name = "MS", env = "REENACT_SPREAD_TIES")]
     spread_ties: Option<u64>,
+    /// Mark the first N requests, or those due within the first TIME (with its unit: 30s), as warm-up: their rows are kept, and
+    /// left out of summaries and reports
+    #[arg(long, value_name = "N|TIME", env = "REENACT_WARMUP", default_value = "0")]
+    pub(super) warmup: Warmup,
 }
 
 // === impl ScaleArgs ===
@@ -67,6 +73,24 @@ impl ScaleArgs {
         Ok(())
     }
 
+    /// Checks that something is left to measure.
+    pub(super) fn check_warmup(&self, plan: &Plan) -> anyhow::Result<()> {
+        if self.warmup == Warmup::None {
+            return Ok(());
+        }
+        let totals = plan.totals();
+        let span = totals.last.since(totals.first);
+        if totals.releases > 0 && self.warmup.holds(totals.releases - 1, span) {
+            anyhow::bail!(
+                "a warm-up of {} leaves nothing to measure: the plan has {} requests in {:.3} s",
+                self.warmup,
+                totals.releases,
+                span.as_secs_f64()
+            );
+        }
+        Ok(())
+    }
+
     /// Puts the options into a manifest's.
     pub(super) fn put(&self, options: &mut Map<String, Value>) {
         let seconds = |time: Duration| json!(time.as_secs_f64());
@@ -78,6 +102,7 @@ impl ScaleArgs {
             ("clone-shift", seconds(self.clone_shift)),
             ("idle-cap", json!(self.idle_cap.map(|time| time.as_secs_f64()))),
             ("spread-ties", json!(self.spread_ties)),
+            ("warmup", json!(self.warmup.to_string())),
         ] {
             options.insert(flag.to_owned(), value);
         }

@@ -11,7 +11,7 @@ use crate::dialect::first_difference;
 use crate::replay::balance::Balancer;
 use crate::replay::feeder::{Aborts, Fetch};
 use crate::replay::known::Known;
-use crate::replay::ledger::{self, Desk, Ledger};
+use crate::replay::ledger::{self, Desk, Entry, Ledger};
 use crate::replay::plan::{Plan, Totals};
 use crate::replay::progress::Progress;
 use crate::replay::rewrite::Rewrite;
@@ -99,6 +99,8 @@ impl<'a> Stage<'a> {
             compare: Recorded { trace: compared },
             progress: Arc::clone(&progress),
             hold: args.judge.hold(self.until_lost.then_some(totals.releases))?,
+            warmup: args.scale.warmup,
+            first: Nanos::ZERO,
         })?;
         let samples = ledger.clone();
         let sampling = telemetry::start(&args.telemetry.options(), clock, move |sample| {
@@ -107,7 +109,9 @@ impl<'a> Stage<'a> {
         manifest.gpus.clone_from(&sampling.gpus);
         manifest.telemetry.clone_from(&sampling.notes);
         // Samplers may have taken their time to start.
-        let plan = plan.clone().with_lead(lead_after(clock.now()));
+        let lead = lead_after(clock.now());
+        let plan = plan.clone().with_lead(lead);
+        ledger.put_blocking(Entry::Begin(Nanos::from(lead)));
         let setup = self.setup(fetch(sent), plan, balancer, route);
         let stop = run::stop(&setup);
         let ran = watched(setup, clock, &ledger, &stop, &progress, totals, signals);
