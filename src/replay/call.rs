@@ -9,8 +9,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -19,11 +18,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, Nanos};
-use crate::http::{Boarding, Carried, Client, ResponseBody, SendError};
+use crate::http::{Boarding, Carried, Client, ResponseBody};
+use crate::replay::ending::{Ending, Watch};
 use crate::replay::outgoing::{Acceptance, OutgoingBody};
+use crate::replay::pace::Pace;
 use crate::replay::plan::Release;
 use crate::replay::route::{Destination, Place};
-use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome};
+use crate::trace::record::{Fault, Outcome};
+
+pub use crate::replay::ending::{Leave, Limits};
 
 /// What a call needs, made ahead of its due time.
 pub struct Call {
@@ -35,6 +38,8 @@ pub struct Call {
     pub acceptance: Acceptance,
     /// Whether and when to leave before the end.
     pub leave: Option<Leave>,
+    /// How fast to read.
+    pub pace: Pace,
     /// Timeouts.
     pub limits: Limits,
     /// Wakes the call when it is due, with its release; dropped, the call is not to be made.
@@ -43,25 +48,6 @@ pub struct Call {
     pub stop: watch::Receiver<bool>,
     /// The run's clock.
     pub clock: Clock,
-}
-
-/// Where the recorded client left, which is where this one leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    /// When so many response body bytes were read. A response that ends before is complete.
-    AfterBytes(u64),
-    /// When this time had passed since the request was sent: the recorded client saw no body. Its patience is its own,
-    /// so it is not divided by the speed.
-    AfterTime(Duration),
-}
-
-/// Timeouts, each on its own; connecting has its own in the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest time in which no byte moves: from the last of the request to the head, and from frame to frame.
-    pub idle: Option<Duration>,
-    /// Longest time from the request to the response's end.
-    pub total: Option<Duration>,
 }
 
 /// How a call went: marks and bytes.
@@ -85,6 +71,8 @@ pub struct Done {
     pub outcome: Outcome,
     /// What went wrong.
     pub fault: Option<Fault>,
+    /// Which timeout it was, if one was.
+    pub timeout: Option<&'static str>,
 }
 
 /// A response head.
@@ -98,27 +86,12 @@ pub struct Head {
     pub headers: HeaderMap,
 }
 
-/// Ends a call that did not end by itself.
-struct Watch {
-    clock: Clock,
-    limits: Limits,
-    leave_at: Option<Nanos>,
-    total_at: Option<Nanos>,
-    /// When a byte came last.
-    alive: Nanos,
-    /// When bytes of the request went last.
-    upload: Acceptance,
-    sleep: Pin<Box<Sleep>>,
-    /// What the sleep is set to; none when there is nothing to wait for.
-    alarm: Option<Nanos>,
-    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
 /// Makes the call when it is due, and returns the release that it was; none when it is not to be made.
 ///
 /// Cancel safety: dropped, it closes the connection or resets the stream.
 pub async fn call(call: Call) -> Option<(Release, Done)> {
-    let Call { destination, mut request, acceptance, leave, limits, fired, mut stop, clock } = call;
+    let Call { destination, mut request, acceptance, leave, pace, limits, fired, mut stop, clock } =
+        call;
     let boarding = Boarding::default();
     request.extensions_mut().insert(boarding.clone());
     let stopped = Box::pin(async move {
@@ -141,33 +114,25 @@ pub async fn call(call: Call) -> Option<(Release, Done)> {
         end: Nanos::ZERO,
         outcome: Outcome::Complete,
         fault: None,
+        timeout: None,
     };
-    let ended = exchange(aboard.client(), request, watch, leave, clock, &mut done).await;
+    let reader = Reader { leave, pace, clock };
+    let ended = exchange(aboard.client(), request, watch, reader, &mut done).await;
     done.end = clock.now();
     done.carried = boarding.carried();
     done.request_end = acceptance.at();
     if let Err(ending) = ended {
+        done.timeout = ending.timeout();
         (done.outcome, done.fault) = (ending.outcome(), Some(ending.fault()));
     }
     Some((release, done))
-}
-
-/// Why an exchange ended before its response did.
-enum Ending {
-    Body(crate::http::BodyError),
-    Idle(Duration),
-    Interrupted,
-    Left,
-    Send(SendError),
-    Total(Duration),
 }
 
 async fn exchange(
     client: &Client,
     request: Request<OutgoingBody>,
     mut watch: Watch,
-    leave: Option<Leave>,
-    clock: Clock,
+    reader: Reader,
     done: &mut Done,
 ) -> Result<(), Ending> {
     let response = {
@@ -179,162 +144,65 @@ async fn exchange(
         .await?
     };
     let (parts, body) = Response::into_parts(response);
-    let at = body.read_at().unwrap_or_else(|| clock.now());
-    watch.alive = at;
+    let at = body.read_at().unwrap_or_else(|| reader.clock.now());
+    watch.alive(at);
     done.head = Some(Head { at, status: parts.status, headers: parts.headers });
-    let leave_bytes = match leave {
-        Some(Leave::AfterBytes(bytes)) => Some(bytes),
-        Some(Leave::AfterTime(_)) | None => None,
-    };
-    read(body, &mut watch, leave_bytes, clock, &mut done.frames).await
+    reader.read(body, &mut watch, &mut done.frames).await
 }
 
-/// Reads a response body to its end, or until it is time to leave.
-async fn read(
-    mut body: ResponseBody,
-    watch: &mut Watch,
-    leave_bytes: Option<u64>,
+/// Reads a response body as a client would.
+struct Reader {
+    leave: Option<Leave>,
+    pace: Pace,
     clock: Clock,
-    frames: &mut Vec<(Nanos, Bytes)>,
-) -> Result<(), Ending> {
-    let mut bytes = 0;
-    poll_fn(|cx| {
-        loop {
-            match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    let at = body.read_at().unwrap_or_else(|| clock.now());
-                    watch.alive = at;
-                    // Trailers carry no mark and no content.
-                    let Ok(data) = frame.into_data() else { continue };
-                    bytes += data.len() as u64;
-                    frames.push((at, data));
-                    let enough = leave_bytes.is_some_and(|enough| bytes >= enough);
-                    if enough && !body.is_end_stream() {
-                        return Poll::Ready(Err(Ending::Left));
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Reads a body to its end, or until it is time to leave.
+    async fn read(
+        mut self,
+        mut body: ResponseBody,
+        watch: &mut Watch,
+        frames: &mut Vec<(Nanos, Bytes)>,
+    ) -> Result<(), Ending> {
+        let mut bytes = 0;
+        let mut pause: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            loop {
+                if let Some(sleep) = &mut pause {
+                    if sleep.as_mut().poll(cx).is_pending() {
+                        return watch.poll(cx).map(Err);
                     }
+                    pause = None;
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Ending::Body(error))),
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => return watch.poll(cx).map(Err),
+                match Pin::new(&mut body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let at = body.read_at().unwrap_or_else(|| self.clock.now());
+                        watch.body_read(at);
+                        // Trailers carry no mark and no content.
+                        let Ok(data) = frame.into_data() else { continue };
+                        bytes += data.len() as u64;
+                        frames.push((at, data));
+                        let enough =
+                            self.leave.is_some_and(|leave| leave.is_reached(bytes, frames.len()));
+                        if enough && !body.is_end_stream() {
+                            return Poll::Ready(Err(Ending::Left));
+                        }
+                        if let Some(until) = self.pace.hold(bytes, self.clock.now()) {
+                            // Who does not read can't say that nothing comes.
+                            watch.alive(until);
+                            pause =
+                                Some(Box::pin(tokio::time::sleep_until(self.clock.instant(until))));
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Ending::Body(error))),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => return watch.poll(cx).map(Err),
+                }
             }
-        }
-    })
-    .await
-}
-
-// === impl Watch ===
-
-impl Watch {
-    /// Watches an exchange that begins now.
-    fn new(
-        clock: Clock,
-        limits: Limits,
-        leave: Option<Leave>,
-        upload: Acceptance,
-        stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-    ) -> Self {
-        let now = clock.now();
-        let leave_at = match leave {
-            Some(Leave::AfterTime(patience)) => Some(now + patience),
-            Some(Leave::AfterBytes(_)) | None => None,
-        };
-        let sleep = Box::pin(tokio::time::sleep_until(clock.instant(now)));
-        let total_at = limits.total.map(|total| now + total);
-        Self { clock, limits, leave_at, total_at, alive: now, upload, sleep, alarm: None, stop }
+        })
+        .await
     }
-
-    /// Returns why the exchange is to end now, if it is.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        if self.stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ending::Interrupted);
-        }
-        loop {
-            let Some(next) = self.next() else { return Poll::Pending };
-            // The alarm is set anew only when it rings: a frame costs no timer.
-            if self.alarm.is_none_or(|alarm| alarm > next) {
-                self.sleep.as_mut().reset(self.clock.instant(next));
-                self.alarm = Some(next);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.alarm = None;
-            let now = self.clock.now();
-            if let Some(ending) = self.due(now) {
-                return Poll::Ready(ending);
-            }
-        }
-    }
-
-    fn idle_at(&self) -> Option<Nanos> {
-        self.limits.idle.map(|idle| self.alive.max(self.upload.progress()) + idle)
-    }
-
-    /// Returns the first of what may end the exchange.
-    fn next(&self) -> Option<Nanos> {
-        [self.leave_at, self.total_at, self.idle_at()].into_iter().flatten().min()
-    }
-
-    fn due(&self, now: Nanos) -> Option<Ending> {
-        let is_due = |at: Option<Nanos>| at.is_some_and(|at| at <= now);
-        if is_due(self.leave_at) {
-            return Some(Ending::Left);
-        }
-        if is_due(self.total_at) {
-            return self.limits.total.map(Ending::Total);
-        }
-        if is_due(self.idle_at()) {
-            return self.limits.idle.map(Ending::Idle);
-        }
-        None
-    }
-}
-
-// === impl Ending ===
-
-impl Ending {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Interrupted | Self::Left => Outcome::Cancelled,
-            Self::Body(_) | Self::Idle(_) | Self::Send(_) | Self::Total(_) => Outcome::Failed,
-        }
-    }
-
-    fn fault(self) -> Fault {
-        let fault = |side, kind, text: String| Fault { side, kind, text };
-        match self {
-            Self::Body(error) => fault(FaultSide::Server, error.kind, error.text),
-            Self::Idle(limit) => fault(
-                FaultSide::Server,
-                FaultKind::Timeout,
-                format!("no byte for {} (idle timeout)", seconds(limit)),
-            ),
-            Self::Interrupted => fault(
-                FaultSide::Local,
-                FaultKind::Disconnected,
-                "the run was interrupted".to_owned(),
-            ),
-            Self::Left => fault(
-                FaultSide::Client,
-                FaultKind::Disconnected,
-                "left where the recorded client had left".to_owned(),
-            ),
-            Self::Send(error) => {
-                let side = match error.kind {
-                    FaultKind::Disconnected => FaultSide::Local,
-                    _ => FaultSide::Server,
-                };
-                fault(side, error.kind, error.text)
-            }
-            Self::Total(limit) => fault(
-                FaultSide::Server,
-                FaultKind::Timeout,
-                format!("not complete after {} (total timeout)", seconds(limit)),
-            ),
-        }
-    }
-}
-
-fn seconds(limit: Duration) -> String {
-    format!("{} s", limit.as_secs_f64())
 }

@@ -17,9 +17,11 @@ use crate::dialect::{self, RequestFacts};
 use crate::replay::balance::{Balancer, Subject};
 use crate::replay::call::{Call, Limits, call};
 use crate::replay::conductor::{Ends, Notice};
+use crate::replay::ending::Aborts;
 use crate::replay::known::Known;
 use crate::replay::ledger::{Entry, Ledger};
 use crate::replay::outgoing::OutgoingBody;
+use crate::replay::pace::ReadPace;
 use crate::replay::pacer::{Armed, Fire};
 use crate::replay::plan::Release;
 use crate::replay::rewrite::{Outgoing, Rewrite};
@@ -46,6 +48,8 @@ pub struct Feeder {
     pub limits: Limits,
     /// Whether clients leave where the recorded ones left.
     pub aborts: Aborts,
+    /// How fast clients read.
+    pub read_pace: ReadPace,
     /// The runtime of the calls.
     pub calls: Handle,
     /// The pacer's queue.
@@ -64,16 +68,6 @@ pub struct Feeder {
     pub patience: u64,
     /// The run's clock.
     pub clock: Clock,
-}
-
-/// Whether clients leave where the recorded ones left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Aborts {
-    /// They do.
-    #[default]
-    Reenact,
-    /// They stay until the end.
-    Ignore,
 }
 
 /// What a feeder did.
@@ -214,15 +208,12 @@ impl Feeder {
         request.uri_mut().clone_from(&outgoing.uri);
         request.headers_mut().clone_from(&outgoing.headers);
         let (fire, fired) = oneshot::channel();
-        let leave = match self.aborts {
-            Aborts::Reenact => known.leave,
-            Aborts::Ignore => None,
-        };
         let making = Call {
             destination,
             request,
             acceptance,
-            leave,
+            leave: known.left.and_then(|left| self.aborts.leave(left)),
+            pace: self.read_pace.of(known.pauses.as_ref()),
             limits: self.limits,
             fired,
             stop: self.stop.clone(),

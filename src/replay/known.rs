@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::clock::Nanos;
-use crate::replay::call::Leave;
+use crate::replay::ending::Left;
+use crate::replay::pace::Pause;
 use crate::replay::pin::Length;
 use crate::replay::session::Turn;
 use crate::results::rows::Measurement;
@@ -31,7 +32,9 @@ pub struct Known {
     /// Bytes of its request body.
     pub request_bytes: u64,
     /// Where its client left, if it did.
-    pub leave: Option<Leave>,
+    pub left: Option<Left>,
+    /// Where its client paused while it read, if it did.
+    pub pauses: Option<Arc<[Pause]>>,
     /// What is known of its output's length.
     pub length: Length,
     /// Model named in the request.

@@ -17,7 +17,7 @@
 //! | [`pacer`] | one thread that releases each when it is due |
 //! | [`load`] | reactive loads, pure: which release follows from which end |
 //! | [`conductor`] | the pacer's place with such a load: tokens from the load, ends from the calls; [`wanted`] is what it asks of the feeder |
-//! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body |
+//! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body, [`ending`] why it may end early, [`pace`] how fast it reads |
 //! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`warmup`] | which rows no figure counts |
@@ -34,11 +34,13 @@ pub mod arrival;
 pub mod balance;
 pub mod call;
 pub mod conductor;
+pub mod ending;
 pub mod feeder;
 pub mod known;
 pub mod ledger;
 pub mod load;
 pub mod outgoing;
+pub mod pace;
 pub mod pacer;
 pub mod pin;
 pub mod plan;

@@ -58,6 +58,7 @@ pub fn rows(
         put_carried(&mut row, carried);
     }
     marks::put_end(&mut row, done.outcome, done.fault.as_ref());
+    row.timeout = done.timeout.map(str::to_owned);
     let (mut frames, mut text) = (Vec::new(), String::new());
     if let Some(head) = &done.head {
         row.headers_ns = Some(head.at.as_i64());

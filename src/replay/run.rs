@@ -19,10 +19,12 @@ use crate::http::Origin;
 use crate::replay::balance::Balancer;
 use crate::replay::call::Limits;
 use crate::replay::conductor::{self, Conductor};
-use crate::replay::feeder::{Aborts, Budget, Fed, Feeder, Fetch};
+use crate::replay::ending::Aborts;
+use crate::replay::feeder::{Budget, Fed, Feeder, Fetch};
 use crate::replay::known::Known;
 use crate::replay::ledger::Ledger;
 use crate::replay::load::{Load, Picks};
+use crate::replay::pace::ReadPace;
 use crate::replay::pacer::{Brake, Paced, Pacer};
 use crate::replay::plan::Plan;
 use crate::replay::priority;
@@ -58,6 +60,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Whether clients leave where the recorded ones left.
     pub aborts: Aborts,
+    /// How fast clients read.
+    pub read_pace: ReadPace,
     /// How long before a due time the pacer spins.
     pub spin: Duration,
     /// Bytes of bodies that may be ready and not sent.
@@ -187,6 +191,7 @@ pub fn run(
         known: setup.known,
         limits: setup.limits,
         aborts: setup.aborts,
+        read_pace: setup.read_pace,
         calls: runtime.handle().clone(),
         armed: arming,
         budget: Arc::clone(&stop.budget),

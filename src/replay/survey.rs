@@ -10,8 +10,9 @@ use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::clock::Anchor;
-use crate::replay::call::Leave;
+use crate::replay::ending::Left;
 use crate::replay::known::{Known, Twin};
+use crate::replay::pace::pauses;
 use crate::replay::pin::Length;
 use crate::replay::session::{Finder, Member, SessionKeys, Turn};
 use crate::results::filter::{Filter, Subject};
@@ -143,7 +144,8 @@ impl Surveyor<'_> {
             connection: request.connection,
             version: request.version,
             request_bytes,
-            leave: exchange.end.as_ref().and_then(|end| leave(exchange, end)),
+            left: exchange.end.as_ref().and_then(|end| left(exchange, end)),
+            pauses: pauses(&exchange.response_frames),
             length: Length::of(&row),
             model: row.model_recorded.as_deref().map(|model| names.keep(model)),
             twin: twin(exchange, &row, names),
@@ -207,12 +209,12 @@ fn is_whole(exchange: &Exchange, request_bytes: u64) -> bool {
 }
 
 /// Returns where the client left, if it did.
-fn leave(exchange: &Exchange, end: &End) -> Option<Leave> {
-    match (end.outcome, end.response.bytes) {
-        (Outcome::Cancelled, 0) => Some(Leave::AfterTime(end.at.since(exchange.request.at))),
-        (Outcome::Cancelled, bytes) => Some(Leave::AfterBytes(bytes)),
-        (Outcome::Complete | Outcome::Failed, _) => None,
-    }
+fn left(exchange: &Exchange, end: &End) -> Option<Left> {
+    (end.outcome == Outcome::Cancelled).then(|| Left {
+        bytes: end.response.bytes,
+        frames: end.response.frames,
+        after: end.at.since(exchange.request.at),
+    })
 }
 
 fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
@@ -370,14 +372,15 @@ mod tests {
 
     #[test]
     fn where_the_client_left_is_known() {
-        let left = |outcome, bytes| {
+        let known = |outcome, bytes| {
             check(vec![request(1, "GET", &[]), end(1, outcome, ended(true, 0), bytes)], "", "kept")
                 .unwrap()
-                .leave
+                .left
         };
-        assert_eq!(left(Outcome::Cancelled, 0), Some(Leave::AfterTime(Duration::from_millis(7))));
-        assert_eq!(left(Outcome::Cancelled, 9), Some(Leave::AfterBytes(9)));
-        assert_eq!((left(Outcome::Complete, 9), left(Outcome::Failed, 0)), (None, None));
+        let after = Duration::from_millis(7);
+        assert_eq!(known(Outcome::Cancelled, 0), Some(Left { bytes: 0, frames: 0, after }));
+        assert_eq!(known(Outcome::Cancelled, 9), Some(Left { bytes: 9, frames: 0, after }));
+        assert_eq!((known(Outcome::Complete, 9), known(Outcome::Failed, 0)), (None, None));
     }
 
     #[test]

@@ -209,6 +209,8 @@ table! {
         pub load_user: Option<u32>,
         /// Whether it belongs to the warm-up (`--warmup`): such rows are in no figure of a summary or a report.
         pub warmup: bool,
+        /// Which timeout ended it: `connect`, `first` (byte of the body), `idle` or `total`; none when none did.
+        pub timeout: Option<String>,
     }
 }
 

@@ -27,6 +27,7 @@ mod record_reload;
 mod record_sampling;
 mod replay_answers;
 mod replay_calls;
+mod replay_clients;
 mod replay_command;
 mod replay_lengths;
 mod replay_load;

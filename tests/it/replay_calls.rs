@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use reenact::clock::Clock;
 use reenact::http::server;
 use reenact::replay::call::Limits;
-use reenact::replay::feeder::Aborts;
+use reenact::replay::ending::Aborts;
 use reenact::results::rows::Measurement;
 use reenact::trace::record::Outcome;
 
@@ -149,13 +149,13 @@ fn each_timeout_is_its_own() {
             peer.rest();
         }
     };
-    let idle = Limits { idle: Some(Duration::from_millis(500)), total: None };
+    let idle = Limits { idle: Some(Duration::from_millis(500)), ..Limits::default() };
     let row = one(Recorded::chat(0, BODY), idle, stall);
     assert_eq!(fate(&row), "failed server timeout 200");
     assert!(row.error.as_deref().unwrap().contains("idle timeout"), "{row:?}");
     assert!(row.e2e_ns.unwrap() >= 500_000_000);
 
-    let total = Limits { idle: None, total: Some(Duration::from_millis(50)) };
+    let total = Limits { total: Some(Duration::from_millis(50)), ..Limits::default() };
     let row = one(Recorded::chat(0, BODY), total, stall);
     assert!(row.error.as_deref().unwrap().contains("total timeout"), "{row:?}");
 
@@ -291,7 +291,7 @@ fn a_recorded_abort_in_mid_stream_happens_after_the_same_bytes() {
             peer.send(HEAD.to_owned() + &chunk(&token("a")).repeat(5) + "0\r\n\r\n");
         }
     });
-    let options = Options { aborts: Aborts::Ignore, ..Options::to(&[server.url()]) };
+    let options = Options { aborts: Aborts::Never, ..Options::to(&[server.url()]) };
     let finished = replay(&[left], options);
     assert_eq!(
         (finished.rows[0].outcome.as_str(), finished.rows[0].response_frames),

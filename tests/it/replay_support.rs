@@ -10,9 +10,11 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use reenact::clock::{Anchor, Clock, Nanos};
 use reenact::replay::balance::{Balance, Balancer};
 use reenact::replay::call::Limits;
-use reenact::replay::feeder::{Aborts, Fetch};
+use reenact::replay::ending::Aborts;
+use reenact::replay::feeder::Fetch;
 use reenact::replay::ledger::{self, Desk};
 use reenact::replay::load::Load;
+use reenact::replay::pace::ReadPace;
 use reenact::replay::plan::{PlanOptions, Timing, plan};
 use reenact::replay::progress::Progress;
 use reenact::replay::rewrite::Rewrite;
@@ -40,6 +42,8 @@ pub(crate) struct Recorded {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
     pub(crate) status: Option<u16>,
+    /// How long the client took to take each response frame.
+    pub(crate) accept_ms: u64,
     /// Response frames: when each was read, and its bytes.
     pub(crate) frames: Vec<(u64, String)>,
     pub(crate) end_ms: u64,
@@ -62,6 +66,7 @@ pub(crate) struct Options {
     pub(crate) rewrite: Rewrite,
     pub(crate) limits: Limits,
     pub(crate) aborts: Aborts,
+    pub(crate) read_pace: ReadPace,
     pub(crate) speak: Speak,
     pub(crate) rounds: u32,
     pub(crate) spare: usize,
@@ -86,6 +91,7 @@ impl Recorded {
             headers: vec![("content-type", "application/json".to_owned())],
             body: Bytes::copy_from_slice(body.as_bytes()),
             status: Some(200),
+            accept_ms: 0,
             frames: Vec::new(),
             end_ms: at_ms + 5,
             outcome: Outcome::Complete,
@@ -115,7 +121,8 @@ impl Recorded {
             upstream: 0,
         }))];
         let frame = |side, ms, data: Bytes| {
-            Event::Frame(Frame { exchange, side, at: at(ms), accepted: at(ms), data })
+            let taken = if side == Side::Response { ms + self.accept_ms } else { ms };
+            Event::Frame(Frame { exchange, side, at: at(ms), accepted: at(taken), data })
         };
         if !self.body.is_empty() {
             events.push(frame(Side::Request, self.at_ms, self.body.clone()));
@@ -192,7 +199,8 @@ impl Options {
             balance: Balance::default(),
             rewrite: Rewrite::default(),
             limits: Limits::default(),
-            aborts: Aborts::Reenact,
+            aborts: Aborts::default(),
+            read_pace: ReadPace::default(),
             speak: Speak::Http1,
             rounds: 1,
             spare: 1,
@@ -263,6 +271,7 @@ pub(crate) fn replay_until(
         },
         limits: options.limits,
         aborts: options.aborts,
+        read_pace: options.read_pace,
         spin: Duration::ZERO,
         ahead_bytes: 1 << 20,
     };

@@ -131,6 +131,7 @@ requests
   stage UINTEGER
   load_user UINTEGER
   warmup BOOLEAN NOT NULL
+  timeout VARCHAR
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL

@@ -24,6 +24,7 @@ use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
 
+use super::client::ClientArgs;
 use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
 use super::scale::ScaleArgs;
@@ -68,6 +69,8 @@ pub(in crate::cli) struct ReplayArgs {
     pub(super) scale: ScaleArgs,
     #[command(flatten)]
     targets: TargetArgs,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
     #[command(flatten)]
     pub(super) how: HowArgs,
     #[command(flatten)]
@@ -136,10 +139,6 @@ pub(super) struct WhatArgs {
     /// Environment variable with the API key to send as a bearer token
     #[arg(long, value_name = "VAR", env = "REENACT_API_KEY_ENV")]
     api_key_env: Option<String>,
-    /// Stay to the end where the recorded client had left (else: leave after as many bytes as it got, or, if it got none, after
-    /// as long as it waited, whatever the speed)
-    #[arg(long, env = "REENACT_NO_ABORT")]
-    pub(super) no_abort: bool,
 }
 
 /// How targets are spoken to
@@ -243,7 +242,11 @@ impl ReplayArgs {
     }
 
     pub(super) fn limits(&self) -> Limits {
-        Limits { idle: limit(self.how.idle_timeout), total: limit(self.how.total_timeout) }
+        Limits {
+            first: limit(self.client.ttft_timeout),
+            idle: limit(self.how.idle_timeout),
+            total: limit(self.how.total_timeout),
+        }
     }
 
     /// Returns every target.
@@ -288,7 +291,6 @@ impl ReplayArgs {
         put("set", texts(self.what.set.iter().map(ToString::to_string).collect()));
         put("header", texts(self.what.header.iter().map(|(name, _)| name.to_string()).collect()));
         put("api-key-env", json!(self.what.api_key_env));
-        put("no-abort", json!(self.what.no_abort));
         put("http", json!(format!("{:?}", self.how.http).to_lowercase()));
         put("connect-timeout", seconds(self.how.connect_timeout));
         put("idle-timeout", seconds(self.how.idle_timeout));
@@ -298,6 +300,7 @@ impl ReplayArgs {
         put("ahead", json!(self.how.ahead));
         self.lengths.describe(&mut options);
         self.targets.describe(&mut options);
+        self.client.describe(&mut options);
         self.judge.describe(&mut options);
         self.scale.put(&mut options);
         self.load.describe(&mut options);

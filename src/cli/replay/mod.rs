@@ -14,6 +14,7 @@ use super::{Outcome, UsageError};
 use stage::{Ended, Stage, fetch};
 
 mod args;
+mod client;
 mod judge;
 mod lengths;
 mod load;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::clock::{Clock, Nanos};
 use crate::dialect::first_difference;
 use crate::replay::balance::Balancer;
-use crate::replay::feeder::{Aborts, Fetch};
+use crate::replay::feeder::Fetch;
 use crate::replay::known::Known;
 use crate::replay::ledger::{self, Desk, Entry, Ledger};
 use crate::replay::plan::{Plan, Totals};
@@ -148,7 +148,8 @@ impl<'a> Stage<'a> {
             targets: args.origins(),
             route,
             limits: args.limits(),
-            aborts: if args.what.no_abort { Aborts::Ignore } else { Aborts::Reenact },
+            aborts: args.client.aborts(),
+            read_pace: args.client.read_pace,
             spin: Duration::from_micros(args.when.spin_us),
             ahead_bytes: args.how.ahead.max(1) << 20,
         }
