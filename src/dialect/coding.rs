@@ -74,6 +74,13 @@ impl Decoder {
         matches!(self, Self::Unknown)
     }
 
+    /// Takes note that bytes are missing: what follows them in a coded body can't be decoded.
+    pub(super) fn skip(&mut self) {
+        if !matches!(self, Self::Identity) {
+            *self = Self::Unknown;
+        }
+    }
+
     /// Decodes `bytes` and hands what comes out to `read`; what does not decode makes the rest unknown.
     pub(super) fn push(&mut self, bytes: &[u8], read: impl FnOnce(&[u8])) {
         if let (Self::Deflate, Some(first)) = (&*self, bytes.first()) {

@@ -114,6 +114,9 @@ pub struct ResponseFacts {
     pub digest: Option<String>,
     /// Error that the body reports, whatever the status said.
     pub error: Option<String>,
+    /// Whether bytes of it are not known ([`ResponseReader::skip`](crate::dialect::ResponseReader::skip)): counts are then of
+    /// what is known, there is no text, no shape of calls and no digest, and no first or last frame where it may have been another.
+    pub lacking: bool,
 }
 
 /// Token counts as the server reports them.
@@ -127,6 +130,17 @@ pub struct Usage {
     pub cached: Option<u64>,
     /// Of the output, tokens of reasoning.
     pub reasoning: Option<u64>,
+}
+
+// === impl ResponseFacts ===
+
+impl ResponseFacts {
+    /// Takes note that bytes of it are not known.
+    pub fn lack(&mut self) {
+        self.lacking = true;
+        self.text.clear();
+        (self.digest, self.tool_shape) = (None, None);
+    }
 }
 
 /// Longest answer text that [`ResponseFacts::text`] keeps.

@@ -29,6 +29,8 @@ pub struct ResponseReader {
     answered: Span,
     events: u64,
     content_events: u64,
+    /// Frames of whose bytes nothing is known.
+    skipped: Span,
 }
 
 /// What the request and the response head let expect.
@@ -90,7 +92,29 @@ impl ResponseReader {
             answered: Span::default(),
             events: 0,
             content_events: 0,
+            skipped: Span::default(),
         }
+    }
+
+    /// Takes note of a frame of `len` bytes of which nothing else is known.
+    pub fn skip(&mut self, len: u64) {
+        let number = self.next_frame;
+        self.next_frame += 1;
+        if len == 0 {
+            return;
+        }
+        self.bytes.note(number);
+        self.skipped.note(number);
+        self.decoder.skip();
+        let may_be_events = self.expected.event_stream || self.expected.maybe_stream;
+        self.reading = match std::mem::replace(&mut self.reading, Reading::Opaque) {
+            Reading::Undecided if may_be_events => Reading::Events(SseReader::skipping()),
+            Reading::Events(mut reader) => {
+                reader.skip();
+                Reading::Events(reader)
+            }
+            Reading::Undecided | Reading::Whole(_) | Reading::Opaque => Reading::Opaque,
+        };
     }
 
     /// Reads the next body frame and returns what ended in it.
@@ -124,7 +148,10 @@ impl ResponseReader {
                     self.read_events(&mut reader, None, last, &mut ignored);
                 }
                 match self.expected.dialect {
-                    Dialect::OpenAi => facts.ended = self.answer.is_done(),
+                    Dialect::OpenAi => {
+                        facts.ended = self.answer.is_done();
+                        self.doubt();
+                    }
                     Dialect::Generic => self.time_whole(),
                 }
             }
@@ -143,7 +170,20 @@ impl ResponseReader {
         facts.last_content_frame = self.content.last;
         facts.first_answer_frame = self.answered.first;
         self.answer.finish(&mut facts);
+        if self.skipped.first.is_some() {
+            facts.lack();
+        }
         facts
+    }
+
+    /// Forgets which frames had the first and the last content when a frame before or after, of which nothing is known, may
+    /// have been it.
+    fn doubt(&mut self) {
+        let Span { first: Some(first), last } = self.skipped else { return };
+        for span in [&mut self.content, &mut self.answered] {
+            span.first = span.first.filter(|content| *content < first);
+            span.last = span.last.filter(|content| Some(*content) > last);
+        }
     }
 
     /// Returns what little is known of a body that can't be decoded: a unary one can still be timed.
@@ -157,6 +197,7 @@ impl ResponseReader {
             first_answer_frame: span.first,
             last_content_frame: span.last,
             ended: complete,
+            lacking: self.skipped.first.is_some(),
             ..ResponseFacts::default()
         }
     }

@@ -30,6 +30,20 @@ pub struct SseReader {
     /// The last line ended in CR: a LF that follows belongs to it.
     after_cr: bool,
     begun: bool,
+    /// Bytes are missing: what is passed over until it is certain where an event begins.
+    skipping: Skipping,
+}
+
+/// What is passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Skipping {
+    /// Nothing.
+    #[default]
+    No,
+    /// The rest of a line whose beginning is not known.
+    Line,
+    /// The rest of an event.
+    Event,
 }
 
 // === impl SseReader ===
@@ -70,6 +84,19 @@ impl SseReader {
         self.end_line(b"", &mut event);
     }
 
+    /// Makes a reader of a stream whose first bytes are missing.
+    #[must_use]
+    pub fn skipping() -> Self {
+        let mut reader = Self::default();
+        reader.skip();
+        reader
+    }
+
+    /// Takes note that bytes are missing. The event that was open is none, nor is what follows up to the next empty line.
+    pub fn skip(&mut self) {
+        *self = Self { begun: true, skipping: Skipping::Line, ..Self::default() };
+    }
+
     fn carry(&mut self, piece: &[u8]) {
         let room = (MAX_EVENT_BYTES + LONGEST_FIELD).saturating_sub(self.line.len());
         self.too_long |= piece.len() > room;
@@ -82,6 +109,15 @@ impl SseReader {
             _ => line,
         };
         self.begun = true;
+        match self.skipping {
+            Skipping::Line => {
+                self.skipping = Skipping::Event;
+                return;
+            }
+            Skipping::Event if line.is_empty() => self.skipping = Skipping::No,
+            Skipping::Event => return,
+            Skipping::No => {}
+        }
         if line.is_empty() {
             self.dispatch(event);
         } else if let Some(value) = field(line, b"data") {
@@ -211,5 +247,26 @@ mod tests {
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
             prop_assert_eq!(read(&pieces), read(&[bytes]));
         }
+    }
+
+    #[test]
+    fn after_missing_bytes_events_are_read_from_the_next_that_certainly_begins() {
+        let check = |before: &str, after: &str, expected: &[&str]| {
+            let mut events = Vec::new();
+            let mut note = |event: SseEvent<'_>| {
+                events.push(String::from_utf8_lossy(event.data.unwrap()).into_owned());
+            };
+            let mut reader = SseReader::default();
+            reader.push(before.as_bytes(), &mut note);
+            reader.skip();
+            reader.push(after.as_bytes(), &mut note);
+            reader.finish(&mut note);
+            assert_eq!(events, expected, "{before:?} then {after:?}");
+        };
+        check("data: a\n\ndata: b", "b\n\ndata: c\n\n", &["a", "c"]);
+        check("data: a\n\n", "data: b\n\ndata: c\n\n", &["a", "c"]);
+        check("data: a\n", "\ndata: b\n\ndata: c\n\n", &["c"]);
+        check("data: a\r\n\r", "\ndata: b\r\n\r\ndata: c", &["a", "c"]);
+        check("", "rest", &[]);
     }
 }

@@ -99,6 +99,16 @@ impl Body {
         self.held.release(decided, out);
     }
 
+    /// Takes note that bytes are missing from here on: what was decided stays, and nothing more of the body is told, since
+    /// nobody knows where in it what follows is.
+    pub(super) fn lose(&mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
+        let decided = self.advance(rules, More::Yes);
+        self.held.fill(decided, self.held.end());
+        self.form = Form::Closed;
+        self.scanned = self.held.end();
+        self.held.release(self.held.end(), out);
+    }
+
     /// Ends the body, and appends to `out` what was left.
     pub(super) fn finish(&mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
         self.advance(rules, More::No);

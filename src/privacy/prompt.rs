@@ -19,6 +19,8 @@ pub struct PromptReader {
     lexer: Option<Lexer>,
     begun: bool,
     blocks: Blocks,
+    /// Whether bytes of the request are not known: then neither is its prompt.
+    is_lacking: bool,
     response: Option<ResponseReader>,
 }
 
@@ -47,6 +49,7 @@ impl PromptReader {
             lexer: None,
             begun: false,
             blocks: Blocks::new(Keys::new(key).hash),
+            is_lacking: false,
             response: None,
         }
     }
@@ -70,11 +73,26 @@ impl PromptReader {
         }
     }
 
-    /// Returns what is known at the exchange's end.
+    /// Takes note of a frame of `len` bytes of which nothing else is known.
+    pub fn lose(&mut self, side: Side, len: u64) {
+        match side {
+            Side::Request => self.is_lacking |= len > 0,
+            Side::Response => {
+                if let Some(response) = &mut self.response {
+                    response.skip(len);
+                }
+            }
+        }
+    }
+
+    /// Returns what is known at the exchange's end; a prompt of no bytes when its text is not known whole.
     #[must_use]
     pub fn finish(mut self, end: &End) -> Prompt {
         let facts = self.response.map(|reader| reader.finish(end.outcome == Outcome::Complete));
         let usage = facts.map(|facts| facts.usage).unwrap_or_default();
+        if self.is_lacking {
+            self.blocks = Blocks::new(self.blocks.key);
+        }
         self.blocks.cut();
         Prompt {
             exchange: end.exchange,

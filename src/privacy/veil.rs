@@ -14,7 +14,7 @@ use crate::privacy::template::MAX_TEMPLATE;
 use crate::privacy::text::{Keys, Texts};
 use crate::trace::Lost;
 use crate::trace::record::{
-    BodyMode, End, Event, ExchangeId, FrameRef, RequestHead, ResponseHead, Side,
+    BareFrame, BodyMode, End, Event, ExchangeId, FrameRef, RequestHead, ResponseHead, Side,
 };
 
 /// Replaces what a policy does not let into a trace, in heads and bodies.
@@ -82,6 +82,11 @@ impl Veil {
             Event::Frame(frame) => {
                 self.frame(frame.as_ref(), out);
                 return;
+            }
+            Event::Bare(frame) => {
+                if let Some(bodies) = self.bodies.get_mut(&frame.exchange) {
+                    bodies.lose(rules, frame, out);
+                }
             }
             Event::Request(head) => {
                 let mut bodies = Bodies::new(rules, head);
@@ -181,6 +186,15 @@ impl Bodies {
         } else {
             self.response = Body::new(rules, head.exchange, Side::Response, Some(&head.headers));
         }
+    }
+
+    /// Takes note that bytes of a body are not known: nothing of it is told that depends on them.
+    fn lose(&mut self, rules: &mut Rules, frame: &BareFrame, out: &mut VecDeque<Event>) {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.lose(frame.side, frame.len);
+        }
+        // Also one of no bytes: what is held must not come after it.
+        self.of(frame.side).lose(rules, out);
     }
 
     /// Ends both; returns what reads the prompt.

@@ -150,6 +150,7 @@ impl Admin {
                 "lost": {
                     "exchanges": status.lost_exchanges,
                     "frames": status.lost_frames,
+                    "bare_frames": status.bare_frames,
                     "bytes": status.lost_bytes,
                 },
                 "unrecorded": {

@@ -61,6 +61,8 @@ thread_local! {
         const { RefCell::new(Lane { is_open: false, shared: None, batch: Batch::new() }) };
 }
 
+/// What an item takes beside bytes of its own.
+pub(super) const ITEM_BYTES: usize = size_of::<Item>();
 /// Items after which a batch is pushed although the poll goes on.
 const MAX_ITEMS: usize = 64;
 /// The same for what it costs in the queue: the budget may be exceeded by this much for each thread.
@@ -220,6 +222,12 @@ mod tests {
         });
         assert!(event(&queue) && frame(&queue, "three"), "outside of a poll");
         assert_eq!(batches(&queue), ["one|two", "|", "three"]);
+    }
+
+    /// As the README says.
+    #[test]
+    fn a_bare_frame_costs_what_it_is_said_to() {
+        assert_eq!(ITEM_BYTES, 64);
     }
 
     #[test]

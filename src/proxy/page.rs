@@ -136,6 +136,11 @@ impl Page {
                 "Body frames left out of recorded exchanges",
                 status.lost_frames,
             ),
+            (
+                "reenact_bare_frames_total",
+                "Of the lost body frames, those whose times and lengths are recorded",
+                status.bare_frames,
+            ),
             ("reenact_lost_bytes_total", "Bytes left out of the trace", status.lost_bytes),
             (
                 "reenact_unrecorded_exchanges_total",

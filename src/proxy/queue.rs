@@ -1,9 +1,10 @@
 //! The queue between those that have something to record and the thread that writes it: no lock, no waiting, a bound in
 //! bytes.
 //!
-//! When it fills, things are left out in this order: single frames of responses ([`RESPONSE_FRAMES`] of the budget is in
-//! use), the rest of a response that has lost a frame ([`RESPONSE_BODIES`]), frames of requests ([`REQUEST_BODIES`]), whole
-//! exchanges that are not yet admitted (all of it, and a reserve for heads). Heads, times of ends and ends of admitted
+//! When it fills, things are left out in this order: the bytes of single frames of responses ([`RESPONSE_FRAMES`] of the
+//! budget is in use), of the rest of a response that has lost some ([`RESPONSE_BODIES`]), of requests ([`REQUEST_BODIES`]); then
+//! the times and lengths of these frames, which are kept as [bare frames](BareFrame) until all of the budget is in use; and
+//! last, whole exchanges that are not yet admitted (beyond it, there is a reserve for heads). Heads and ends of admitted
 //! exchanges are always taken, since they are bounded by what is in flight. What is left out is counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use crate::proxy::log::Log;
 use crate::proxy::status::{Admission, DiskTimes, RecorderStatus};
 use crate::proxy::tally::{Taken, Tally};
 use crate::trace::record::{
-    Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, Omission, OmitReason,
+    BareFrame, Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, Omission, OmitReason,
     RequestHead, ResponseHead, Side,
 };
 
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     /// Frames and bytes that the log has lost, which its own gaps tell of.
     log_frames: AtomicU64,
     log_bytes: AtomicU64,
+    /// Frames lost but for their times and lengths.
+    bare: AtomicU64,
     undecided: AtomicU64,
     interruptions: AtomicU64,
     /// Why nothing is written at present.
@@ -65,6 +68,8 @@ pub(super) struct Shared {
 const EVENT_BYTES: usize = 96;
 /// Emptied batches that are kept, of up to 40 KiB each.
 const SPARE_BATCHES: usize = 64;
+/// What a frame without its bytes costs.
+const BARE_BYTES: usize = lane::ITEM_BYTES;
 /// Tenths of the budget that single frames of responses may fill.
 pub const RESPONSE_FRAMES: usize = 7;
 /// Tenths that responses may fill that have lost a frame.
@@ -154,27 +159,34 @@ impl Feed {
         self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Pushes a body frame, its bytes by reference; false when there is no room. `has_lost` says whether its body has
-    /// lost a frame before.
+    /// Pushes a body frame, its bytes by reference; false when there is no room, but maybe for its times and its length.
+    /// `has_lost` says whether its body has lost bytes of a frame before.
     #[must_use]
     pub fn frame(&self, frame: Frame, has_lost: bool) -> bool {
         let limit = self.shared.limit(frame.side, has_lost);
-        self.body(frame.data.len(), limit, |batch| batch.event(Event::Frame(frame)))
+        let bare = frame.as_ref().to_bare();
+        self.body(bare, limit, |batch| batch.event(Event::Frame(frame)))
     }
 
     /// As [`Self::frame`], with a copy of the frame's bytes.
     #[must_use]
     pub fn small_frame(&self, frame: FrameRef<'_>, has_lost: bool) -> bool {
         let limit = self.shared.limit(frame.side, has_lost);
-        self.body(frame.data.len(), limit, |batch| batch.small_frame(frame))
+        self.body(frame.to_bare(), limit, |batch| batch.small_frame(frame))
     }
 
-    fn body(&self, bytes: usize, limit: usize, add: impl FnOnce(&mut Batch)) -> bool {
-        let pushed = lane::push(&self.shared, bytes + EVENT_BYTES, limit, add);
-        if !pushed {
-            self.shared.lose(0, 1, bytes);
+    fn body(&self, bare: BareFrame, limit: usize, add: impl FnOnce(&mut Batch)) -> bool {
+        let shared = &self.shared;
+        let bytes = usize::try_from(bare.len).unwrap_or(usize::MAX);
+        if lane::push(shared, bytes.saturating_add(EVENT_BYTES), limit, add) {
+            return true;
         }
-        pushed
+        shared.lose(0, 1, bytes);
+        let event = Event::Bare(bare);
+        if lane::push(shared, BARE_BYTES, shared.budget, |batch| batch.event(event)) {
+            shared.bare.fetch_add(1, Ordering::Relaxed);
+        }
+        false
     }
 
     /// Pushes the head of a response.
@@ -234,6 +246,7 @@ impl Shared {
             omitted: Default::default(),
             log_frames: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            bare: AtomicU64::new(0),
             undecided: AtomicU64::new(0),
             interruptions: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -338,6 +351,7 @@ impl Shared {
             lost_exchanges: sum(|loss| &loss.exchanges),
             lost_frames: sum(|loss| &loss.frames) + self.log_frames.load(Ordering::Relaxed),
             lost_bytes: sum(|loss| &loss.bytes) + self.log_bytes.load(Ordering::Relaxed),
+            bare_frames: self.bare.load(Ordering::Relaxed),
             undecided: self.undecided.load(Ordering::Relaxed),
             degraded: self.state.load(Ordering::Relaxed) == DEGRADED,
             ended: self.state.load(Ordering::Relaxed) == FINISHED,
@@ -370,6 +384,7 @@ pub(super) fn cost(event: &Event) -> usize {
         Event::Request(head) => request_cost(head),
         Event::Response(head) => head_cost(&head.headers),
         Event::Frame(frame) => frame.data.len() + EVENT_BYTES,
+        Event::Bare(_) => BARE_BYTES,
         Event::Link(_)
         | Event::Interim(_)
         | Event::Trailers(_)

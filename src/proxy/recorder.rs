@@ -591,6 +591,39 @@ mod tests {
         assert_eq!((gap.reason, gap.frames, gap.bytes), (DropReason::WriteFailed, 1, 20_000));
     }
 
+    /// Invariant 2: of what is left out, the times are left out last.
+    #[test]
+    fn times_are_kept_of_what_is_left_out_while_there_is_any_room() {
+        let (log, recorder, feed) = start(100 << 10);
+        log.refuse(true);
+        let (exchange, _) = admit(&feed);
+        wait_for(&feed, RecorderState::Degraded);
+        let pushed = (0..10_000_u64).filter(|number| {
+            let (at, accepted) = (Nanos(10 * number), Nanos(10 * number + 1));
+            let data = bytes::Bytes::from_static(&[0; 1 << 10]);
+            let side = Side::Response;
+            feed.frame(Frame { exchange, side, at, accepted, data }, *number > 100)
+        });
+        let pushed = pushed.count() as u64;
+        let status = feed.status();
+        assert_eq!(status.lost_frames, 10_000 - pushed);
+        assert!((100..1_000).contains(&status.bare_frames), "{status:?}");
+        assert!(status.queued_bytes <= 100 << 10, "{status:?}");
+        assert!(admit(&feed).1, "whole exchanges last");
+        log.refuse(false);
+        let events = recorder.finish().unwrap();
+        let bare: Vec<_> = events
+            .iter()
+            .filter_map(|event| if let Event::Bare(frame) = event { Some(frame) } else { None })
+            .collect();
+        assert_eq!(bare.len() as u64, status.bare_frames);
+        assert!(
+            bare.iter().all(|frame| frame.len == 1 << 10 && frame.accepted.0 == frame.at.0 + 1)
+        );
+        let [Gap { frames, bytes, .. }] = gaps(&events)[..] else { panic!("one gap") };
+        assert_eq!((frames, bytes), (10_000 - pushed, (10_000 - pushed) << 10));
+    }
+
     #[test]
     fn a_panic_costs_what_it_met_and_recording_goes_on() {
         let (log, recorder, feed) = start(1 << 20);

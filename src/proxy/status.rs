@@ -18,8 +18,10 @@ pub struct RecorderStatus {
     pub body_bytes: u64,
     /// Whole exchanges left out.
     pub lost_exchanges: u64,
-    /// Frames of known exchanges left out.
+    /// Frames of known exchanges left out, or their bytes.
     pub lost_frames: u64,
+    /// Of these, frames whose times and lengths were kept.
+    pub bare_frames: u64,
     /// Bytes left out.
     pub lost_bytes: u64,
     /// Exchanges recorded although it was not known yet whether they are wanted.

@@ -149,6 +149,7 @@ fn frame_row(
         reasoning_chars: facts.reasoning_chars,
         tool_chars: facts.tool_chars,
         target_index: row.target_index.unwrap_or_default(),
+        bare: None,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::clock::Nanos;
 use crate::dialect::{self, Ties, text_digest};
 use crate::replay::known::Known;
 use crate::trace::Exchange;
-use crate::trace::record::ExchangeId;
+use crate::trace::record::{ExchangeId, Side};
 
 /// What tells sessions apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,7 +269,7 @@ impl Finder {
         let session = found.unwrap_or_else(|| self.add(None));
         self.keep(exchange, &ties, text_digest(answer), session);
         let end = exchange.end.as_ref().map(|end| end.at);
-        let last = exchange.response_frames.last().map(|frame| frame.at);
+        let last = exchange.frames(Side::Response).last().map(|frame| frame.at);
         Member { session, fallback, end: end.or(last).unwrap_or(request.at) }
     }
 

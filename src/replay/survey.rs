@@ -204,6 +204,7 @@ fn is_whole(exchange: &Exchange, request_bytes: u64) -> bool {
             end.request.lost_bytes == 0 && (end.request.ended || request_bytes == 0)
         }
         // Cut off before its end was recorded: a response says that the server had it all.
+        (None, None) if !exchange.request_bare.is_empty() => false,
         (None, None) => exchange.response.is_some() || request_bytes == 0,
     }
 }
@@ -246,7 +247,7 @@ mod tests {
     use super::*;
     use crate::clock::Nanos;
     use crate::trace::record::{
-        ExchangeId, Frame, Passed, RequestHead, ResponseHead, Side, Version,
+        BareFrame, ExchangeId, Frame, Passed, RequestHead, ResponseHead, Side, Version,
     };
 
     const AT: Nanos = Nanos(1_000_000);
@@ -323,6 +324,21 @@ mod tests {
         };
         assert_eq!(seen, expected, "{:?}", survey.left_out);
         survey.known.into_iter().next()
+    }
+
+    /// What could not be recorded of a request can't be sent.
+    #[test]
+    fn a_request_of_which_bytes_could_not_be_recorded_is_not_kept() {
+        let bare = |len: u64| {
+            let (exchange, side) = (ExchangeId(1), Side::Request);
+            Event::Bare(BareFrame { exchange, side, at: AT, accepted: AT, len })
+        };
+        let body = || vec![request(1, "POST", &[]), body(1, "{}")];
+        let length = [("content-length", "2")];
+        check([body(), vec![bare(2), status(1, 200)]].concat(), "", "partial");
+        let lost = ended(true, 2);
+        check([body(), vec![bare(2), end(1, Outcome::Complete, lost, 0)]].concat(), "", "partial");
+        check(vec![request(1, "POST", &length), bare(2), status(1, 200)], "", "partial");
     }
 
     #[test]

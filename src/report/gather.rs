@@ -214,6 +214,11 @@ impl Gathering {
 
     /// Gaps are taken within one exchange: rows of one stand together.
     fn frame(&mut self, row: &FrameRow) {
+        if row.bare == Some(true) {
+            // It may have had content: what comes next has no gap that is known.
+            self.last_content = None;
+            return;
+        }
         let nothing = row.content_chars == 0 && row.reasoning_chars == 0 && row.tool_chars == 0;
         if nothing || self.warmup.contains(&(row.exchange, row.round)) {
             return;

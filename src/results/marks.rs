@@ -44,8 +44,9 @@ pub fn put_response(row: &mut Measurement, facts: &ResponseFacts, frames: &[Fram
         row.server_request_id.clone_from(&facts.id);
     }
     put_tokens(row, facts);
-    row.output_chars = (facts.content_events > 0).then_some(facts.content_chars);
-    row.reasoning_chars = (facts.content_events > 0).then_some(facts.reasoning_chars);
+    let is_whole = facts.content_events > 0 && !facts.lacking;
+    row.output_chars = is_whole.then_some(facts.content_chars);
+    row.reasoning_chars = is_whole.then_some(facts.reasoning_chars);
     row.output_digest.clone_from(&facts.digest);
     row.tool_shape.clone_from(&facts.tool_shape);
     forgive_early_leave(row, facts);
@@ -74,8 +75,10 @@ pub fn derive(row: &mut Measurement, frames: &[FrameRow], anchor: Anchor) {
     row.e2e_ns = less(row.end_ns, row.sent_ns);
     row.e2e_due_ns = less(row.end_ns, row.due_ns);
     let content = frames.iter().filter(|frame| has_content(frame)).count() as u64;
+    // What was in a bare frame nobody knows.
+    let content = frames.iter().all(|frame| frame.bare != Some(true)).then_some(content);
     let talking = less(row.last_token_ns, row.first_token_ns);
-    row.itl_mean_ns = per_gap(talking, Some(content));
+    row.itl_mean_ns = per_gap(talking, content);
     row.tpot_ns = per_gap(talking, row.output_tokens);
 }
 
@@ -104,7 +107,7 @@ fn put_tokens(row: &mut Measurement, facts: &ResponseFacts) {
     (row.output_tokens, row.output_tokens_source) = match facts.usage.output {
         Some(tokens) => (Some(tokens), usage()),
         // A stream without usage: most servers send a token an event. A unary answer's one event says nothing.
-        None if facts.content_events > 0 && row.stream == Some(true) => {
+        None if facts.content_events > 0 && row.stream == Some(true) && !facts.lacking => {
             (Some(facts.content_events), Some("frames".to_owned()))
         }
         None => (None, None),
@@ -122,6 +125,7 @@ fn put_reported_error(row: &mut Measurement, facts: &ResponseFacts) {
         None if row.outcome == outcome_name(Outcome::Complete)
             && row.stream == Some(true)
             && facts.content_events > 0
+            && !facts.lacking
             && !facts.ended
             && facts.finish_reason.is_none() =>
         {

@@ -240,6 +240,8 @@ table! {
         pub tool_chars: u32,
         /// The target, as its place in the manifest's list, from 0: with `--mirror` an exchange and round has frames from each.
         pub target_index: u32,
+        /// Whether its bytes could not be recorded, so that nobody knows what was in it (recorded traffic only).
+        pub bare: Option<bool>,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::trace::bare::BareRun;
 use crate::trace::block::Start;
 use crate::trace::columns::Run;
 use crate::trace::format::FormatVersion;
@@ -55,6 +56,7 @@ pub(crate) struct Batch {
     pub(crate) blobs: Vec<Blob>,
     pub(crate) pieces: Vec<Pieces>,
     pub(crate) runs: Vec<Run>,
+    pub(crate) bare: Vec<BareRun>,
     pub(crate) counters: Option<Counters>,
     pub(crate) places: Vec<Place>,
     pub(crate) chapters: Vec<Chapter>,

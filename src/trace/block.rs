@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::trace::bare::BareColumns;
 use crate::trace::codec::encode_counters;
 use crate::trace::columns::{FrameColumns, Key, Stamp};
 use crate::trace::format::opcode;
@@ -45,6 +46,7 @@ pub(crate) struct BlockBuilder {
     /// Of each body, the stretches; the last is open unless it has a digest.
     pieces: BTreeMap<(ExchangeId, Side), Vec<Pieces>>,
     frames: FrameColumns,
+    bare: BareColumns,
     frame_bytes: usize,
 }
 
@@ -85,6 +87,7 @@ impl BlockBuilder {
             && self.blobs == 0
             && self.pieces.is_empty()
             && self.frames.is_empty()
+            && self.bare.is_empty()
     }
 
     /// Returns about how many bytes it will have.
@@ -158,6 +161,13 @@ impl BlockBuilder {
         self.frames.push_pieces((exchange, side), stamp, offset);
     }
 
+    /// Adds a frame without its bytes, after those of its side that are here.
+    pub(crate) fn frame_bare(&mut self, key: Key, stamp: Stamp) {
+        self.frame_bytes += FRAME_COST;
+        let after = self.frames.interrupt(key);
+        self.bare.push(key, stamp, after);
+    }
+
     /// Returns the number of frames of each body in it, and their bytes.
     pub(crate) fn frame_counts(&self) -> impl Iterator<Item = (Key, Frames)> {
         self.frames.counts()
@@ -201,6 +211,11 @@ impl BlockBuilder {
             payload.clear();
             self.frames.encode(&mut payload);
             put_record(&mut raw, opcode::FRAMES, &payload);
+        }
+        if !self.bare.is_empty() {
+            payload.clear();
+            self.bare.encode(&mut payload);
+            put_record(&mut raw, opcode::BARE, &payload);
         }
         put_record(&mut raw, opcode::COUNTERS, &encode_counters(counters));
         self.blobs = 0;

@@ -17,7 +17,7 @@ use crate::trace::wire::Malformed;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD>> =
     bincode::config::standard().with_limit::<MAX_PAYLOAD>();
 
-/// Returns opcode and payload of an event; none for a frame, which lies in columns.
+/// Returns opcode and payload of an event; none for frames, which lie in columns.
 pub(crate) fn encode_event(event: &Event) -> Option<(u8, Vec<u8>)> {
     Some(match event {
         Event::Request(head) => (opcode::REQUEST, encode(&WireRequest::from(&**head))),
@@ -29,7 +29,7 @@ pub(crate) fn encode_event(event: &Event) -> Option<(u8, Vec<u8>)> {
         Event::Gap(gap) => (opcode::GAP, encode(&WireMissing::from(gap))),
         Event::Omission(omission) => (opcode::OMISSION, encode(&WireMissing::from(omission))),
         Event::Prompt(prompt) => (opcode::PROMPT, encode(&**prompt)),
-        Event::Frame(_) => return None,
+        Event::Frame(_) | Event::Bare(_) => return None,
     })
 }
 

@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use crate::clock::Nanos;
 use crate::trace::codec::side_code;
-use crate::trace::record::{ExchangeId, FrameRef, Side};
+use crate::trace::record::{ExchangeId, Side};
 use crate::trace::unwritten::Frames;
-use crate::trace::wire::{len_u64, put_varint, put_zigzag, to_len};
+use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint, put_zigzag, to_len, unzigzag};
 
 /// Frames of one side of one exchange that follow each other, their stamps in ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ struct Stream {
     runs: Vec<Filling>,
     shape: Shape,
     bytes: Vec<u8>,
+    /// Whether something came between that is no frame of a run: the next frame begins another.
+    is_interrupted: bool,
 }
 
 /// What the next frame is told relative to.
@@ -118,15 +120,15 @@ const MAX_SPARE: usize = 256;
 /// Bytes that a fresh look at what two frames share must gain over the places of the frame before.
 const WORTH_MOVING: usize = 12;
 
-/// Returns the stamp of `frame` in ticks of `tick_ns`.
-pub(crate) fn stamp(frame: FrameRef<'_>, tick_ns: u32) -> Stamp {
+/// Returns the stamp of a frame of `len` bytes in ticks of `tick_ns`.
+pub(crate) fn stamp(len: u64, at: Nanos, accepted: Nanos, tick_ns: u32) -> Stamp {
     let ticks = |nanos: Nanos| match tick_ns {
         // The usual one: a division by a constant is a multiplication.
         1_000 => nanos.0 / 1_000,
         tick => nanos.0 / u64::from(tick.max(1)),
     };
-    let at = ticks(frame.at);
-    Stamp { len: len_u64(frame.data.len()), at, lag: ticks(frame.accepted).saturating_sub(at) }
+    let at = ticks(at);
+    Stamp { len, at, lag: ticks(accepted).saturating_sub(at) }
 }
 
 // === impl FrameColumns ===
@@ -164,6 +166,13 @@ impl FrameColumns {
         let stream = self.streams.entry(key).or_default();
         stream.run(Some(offset), &mut self.spare).frames.push(stamp);
         stream.shape.at = Some(stamp.at);
+    }
+
+    /// Ends the run of a side's frames, since something else comes next; returns how many this block has of it.
+    pub(crate) fn interrupt(&mut self, key: Key) -> u64 {
+        let Some(stream) = self.streams.get_mut(&key) else { return 0 };
+        stream.is_interrupted = true;
+        len_u64(stream.runs.len())
     }
 
     /// Returns the number of frames of each body in this block, and their bytes.
@@ -263,14 +272,31 @@ fn encode_times<'a>(runs: impl Iterator<Item = &'a Filling> + Clone, out: &mut V
             previous = frame.at;
         }
     }
-    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[0]));
-    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[1]));
-    for delta in &deltas {
-        put_zigzag(out, delta.cast_signed() >> 16);
-    }
+    put_deltas(&deltas, out);
     for frame in runs.flat_map(|run| &run.frames) {
         put_varint(out, frame.lag);
     }
+}
+
+/// Appends differences of times, cut into columns by byte.
+pub(crate) fn put_deltas(deltas: &[u64], out: &mut Vec<u8>) {
+    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[0]));
+    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[1]));
+    for delta in deltas {
+        put_zigzag(out, delta.cast_signed() >> 16);
+    }
+}
+
+/// Reads `total` differences back.
+pub(crate) fn take_deltas(cursor: &mut Cursor, total: usize) -> Result<Vec<u64>, Malformed> {
+    let low = cursor.take(total)?;
+    let middle = cursor.take(total)?;
+    let high = cursor.varints(total)?.into_iter();
+    let bytes = low.iter().zip(middle.iter());
+    let delta = |((low, middle), high): ((&u8, &u8), u64)| {
+        unzigzag(high) << 16 | u64::from(*middle) << 8 | u64::from(*low)
+    };
+    Ok(bytes.zip(high).map(delta).collect())
 }
 
 // === impl Filling ===
@@ -313,9 +339,14 @@ impl Filling {
 // === impl Stream ===
 
 impl Stream {
-    /// Returns the run to go on with, or begins one when the place of the bytes has changed.
+    /// Returns the run to go on with, or begins one when the place of the bytes has changed or something came between.
     fn run(&mut self, pieces: Option<u64>, spare: &mut Vec<Filling>) -> &mut Filling {
-        if self.runs.last().is_none_or(|last| last.pieces.is_some() != pieces.is_some()) {
+        let is_interrupted = std::mem::take(&mut self.is_interrupted);
+        if self
+            .runs
+            .last()
+            .is_none_or(|last| is_interrupted || last.pieces.is_some() != pieces.is_some())
+        {
             let mut run = spare.pop().unwrap_or_default();
             run.begin(pieces, self.shape);
             self.runs.push(run);

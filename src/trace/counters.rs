@@ -60,6 +60,7 @@ impl Counters {
             | Event::Interim(_)
             | Event::Response(_)
             | Event::Frame(_)
+            | Event::Bare(_)
             | Event::Trailers(_)
             | Event::Prompt(_) => {}
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 
+use crate::trace::bare::decode_bare;
 use crate::trace::batch::{Batch, Loss, LossCause};
 use crate::trace::block::Start;
 use crate::trace::codec::{decode_counters, decode_event, decode_header};
@@ -291,6 +292,7 @@ impl Decoder {
                     batch.pieces.push(Pieces::decode(payload, base)?);
                 }
                 opcode::FRAMES => batch.runs.append(&mut decode_frames(payload, &mut self.shapes)?),
+                opcode::BARE => batch.bare.append(&mut decode_bare(payload)?),
                 opcode::COUNTERS => batch.counters = Some(decode_counters(&payload)?),
                 opcode::INDEX => batch.places.append(&mut decode_places(payload)?),
                 opcode::MAP => batch.chapters.append(&mut decode_chapters(payload)?),

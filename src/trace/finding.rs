@@ -16,6 +16,10 @@ pub struct Verification {
     pub frames: u64,
     /// Body bytes in these.
     pub body_bytes: u64,
+    /// Body frames that are lost but for their times and lengths.
+    pub bare_frames: u64,
+    /// Body bytes that these had.
+    pub bare_bytes: u64,
     /// The counters that the trace states.
     pub stated: Counters,
     /// The counters that its events add up to.

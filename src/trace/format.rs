@@ -54,7 +54,7 @@ pub(crate) struct BlockHeader {
 }
 
 /// The version that this program writes when it does not encrypt.
-pub(crate) const VERSION: FormatVersion = FormatVersion { major: 1, minor: 1 };
+pub(crate) const VERSION: FormatVersion = FormatVersion { major: 1, minor: 2 };
 /// The version that it writes when it encrypts: the same records. It is the latest that it reads.
 pub(crate) const SEALED: FormatVersion = FormatVersion { major: 2, ..VERSION };
 
@@ -101,6 +101,7 @@ pub(crate) mod opcode {
     pub(crate) const BLOBS: u8 = 0x20;
     pub(crate) const PIECES: u8 = 0x21;
     pub(crate) const FRAMES: u8 = 0x22;
+    pub(crate) const BARE: u8 = 0x23;
     pub(crate) const PROMPT: u8 = 0x24;
     pub(crate) const COUNTERS: u8 = 0x30;
     pub(crate) const INDEX: u8 = 0x40;

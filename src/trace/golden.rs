@@ -4,10 +4,10 @@
 //! was written once can be read for ever. The files are read by these tests and by `tests/compat/trace_reader.py`.
 
 use crate::trace::golden_making::{
-    expected, files, folder, hashed, hashed_header, header, left_out, make_missing,
+    bared, expected, files, folder, hashed, hashed_header, header, left_out, make_missing, ticked,
 };
-use crate::trace::record::{Counters, Event};
-use crate::trace::{Assembler, ReadOptions, Trace, verify};
+use crate::trace::record::{Counters, Event, ExchangeId, Side};
+use crate::trace::{Assembler, FrameView, ReadOptions, Trace, verify};
 
 #[test]
 fn golden_files_are_there() {
@@ -58,6 +58,22 @@ fn golden_version_1_1_tells_of_what_was_left_out_and_of_damage() {
 }
 
 #[test]
+fn golden_version_1_2_tells_when_frames_passed_whose_bytes_are_lost() {
+    let mut trace = Trace::open(&folder().join("v1.2-bare.trace")).unwrap();
+    assert_eq!(trace.health().version.to_string(), "1.2");
+    let read = Assembler::all(trace.scan().unwrap().map(Result::unwrap));
+    assert_eq!(read, Assembler::all(bared().into_iter().map(ticked)));
+    assert_eq!(trace.exchange(ExchangeId(1)).unwrap().as_ref(), Some(&read[0]));
+    let tell = |frame: FrameView<'_>| format!("{}{}", frame.len, frame.data.map_or("?", |_| ""));
+    let of = |side| read[0].frames(side).map(tell).collect::<Vec<_>>().join(" ");
+    assert_eq!(of(Side::Request), "25 70000? 4");
+    assert_eq!(of(Side::Response), "40? 15 12? 13? 15 12? 14? 15 12? 15?");
+    let found = verify(&trace).unwrap();
+    assert_eq!(found.findings.len(), 1, "its gap: {:?}", found.findings);
+    assert_eq!((found.frames, found.bare_frames, found.bare_bytes), (5, 8, 70_118));
+}
+
+#[test]
 fn a_newer_minor_version_is_read_and_what_it_added_is_passed_over() {
     let trace = Trace::open(&folder().join("v1.9-newer-minor.trace")).unwrap();
     assert_eq!(trace.health().version.to_string(), "1.9");
@@ -99,7 +115,7 @@ fn golden_files_that_are_not_damaged_but_not_ours_say_so() {
         let error = Trace::open(&folder().join("damaged").join(name)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    says("major-9.trace", "format version 9.0, this program reads versions up to 2.1");
+    says("major-9.trace", "format version 9.0, this program reads versions up to 2.2");
     // It has the major version of an encrypted segment by now, and is none.
     says("newer-major.trace", "no envelope with its key can be read");
     says("text-mode.trace", "binary mode");

@@ -13,8 +13,8 @@ use crate::trace::compress::{Compressor, Then};
 use crate::trace::format::{BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, VERSION, magic, opcode};
 use crate::trace::index::{Chapter, Footer, Place, encode_chapters, encode_footer, encode_places};
 use crate::trace::record::{
-    BodyMode, Counters, DropReason, End, Event, ExchangeId, Fault, FaultKind, FaultSide, Frame,
-    Gap, Header, Interim, Link, Omission, OmitReason, Outcome, Passed, PolicyMark, Prompt,
+    BareFrame, BodyMode, Counters, DropReason, End, Event, ExchangeId, Fault, FaultKind, FaultSide,
+    Frame, Gap, Header, Interim, Link, Omission, OmitReason, Outcome, Passed, PolicyMark, Prompt,
     RequestHead, ResponseHead, Side, Trailers, Version,
 };
 use crate::trace::split::encode_base64;
@@ -215,6 +215,46 @@ fn omitted() -> Vec<u8> {
     written(&header(), &events)
 }
 
+/// What version 1.2 added: frames without their bytes, between others on both sides.
+pub(super) fn bared() -> Vec<Event> {
+    let bare = |side: Side, at: u64, len: u64| {
+        let (exchange, at, accepted) = (ExchangeId(1), Nanos(at), Nanos(at + 37_000));
+        Event::Bare(BareFrame { exchange, side, at, accepted, len })
+    };
+    let mut events = vec![
+        request(1, 1_000_000, Method::POST, "/v1/chat/completions"),
+        frame(1, Side::Request, 2_000_000, r#"{"messages":[{"content":""#),
+        bare(Side::Request, 3_000_000, 70_000),
+        frame(1, Side::Request, 4_000_000, r#""}]}"#),
+        response(1, 5_000_000, 200),
+        bare(Side::Response, 6_000_000, 40),
+    ];
+    for n in 0..3 {
+        let at = 10_000_000 + n * 100_000_123;
+        events.push(frame(1, Side::Response, at, format!("data: {{\"n\":{n}}}\n\n")));
+        events.push(bare(Side::Response, at + 20_000_000, 12));
+        events.push(bare(Side::Response, at + 40_000_000, 13 + n));
+    }
+    let Event::End(mut end) = end(&events, 1, 400_000_000, Outcome::Complete) else {
+        unreachable!("it is an end");
+    };
+    for (passed, bytes, frames) in [(&mut end.request, 70_000, 1), (&mut end.response, 118, 7)] {
+        passed.bytes += bytes;
+        passed.frames += frames;
+        (passed.lost_bytes, passed.lost_frames) = (bytes, frames);
+    }
+    events.push(Event::Gap(Gap {
+        from: Nanos(3_000_000),
+        until: Nanos(400_000_000),
+        reason: DropReason::QueueFull,
+        exchanges: 0,
+        frames: 8,
+        bytes: 70_118,
+    }));
+    events.push(Event::End(end));
+    events
+}
+
 /// What the writer makes of these events, in one go.
 fn written(header: &Header, events: &[Event]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
@@ -342,6 +382,7 @@ pub(super) fn files() -> Vec<(&'static str, Vec<u8>)> {
         ("v1.0.trace", whole.clone()),
         ("v1.1-omission.trace", omitted()),
         ("v1.1-hash.trace", written(&hashed_header(), &hashed())),
+        ("v1.2-bare.trace", written(&header(), &bared())),
         ("v1.9-newer-minor.trace", newer_minor()),
         ("damaged/cut.trace", whole[..middle.start + 30].to_vec()),
         ("damaged/unfinished.trace", whole[..middle.start].to_vec()),
@@ -361,15 +402,23 @@ pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/trace")
 }
 
-/// Returns [`events`] as they read back: stamps in whole microseconds.
+/// Returns [`events`] as they read back.
 pub(super) fn expected() -> Vec<Exchange> {
-    Assembler::all(events().into_iter().map(|event| match event {
+    Assembler::all(events().into_iter().map(ticked))
+}
+
+/// Returns an event as it reads back: frame stamps in whole microseconds.
+pub(super) fn ticked(event: Event) -> Event {
+    let tick = |at: Nanos| Nanos(at.0 / 1_000 * 1_000);
+    match event {
         Event::Frame(frame) => {
-            let tick = |at: Nanos| Nanos(at.0 / 1_000 * 1_000);
             Event::Frame(Frame { at: tick(frame.at), accepted: tick(frame.accepted), ..frame })
         }
+        Event::Bare(frame) => {
+            Event::Bare(BareFrame { at: tick(frame.at), accepted: tick(frame.accepted), ..frame })
+        }
         other => other,
-    }))
+    }
 }
 
 /// Checks that each file is there; makes those that are not when told to.

@@ -15,7 +15,7 @@ pub struct Gap {
     pub reason: DropReason,
     /// Whole exchanges that the trace does not know.
     pub exchanges: u64,
-    /// Frames of known exchanges that the trace does not hold (each also in its `End`).
+    /// Frames of known exchanges whose bytes the trace does not hold (each also in its `End`).
     pub frames: u64,
     /// Bytes in all of these.
     pub bytes: u64,

@@ -11,6 +11,7 @@
 #![doc = include_str!("FORMAT.md")]
 
 mod assemble;
+mod bare;
 mod batch;
 mod blobs;
 mod block;
@@ -27,6 +28,7 @@ mod envelope;
 mod error;
 mod finding;
 mod format;
+mod frame;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -72,7 +74,7 @@ mod verify;
 mod wire;
 mod writer;
 
-pub use assemble::{Assembler, Exchange};
+pub use assemble::{Assembler, Bare, Exchange, FrameView};
 pub use batch::{Loss, LossCause};
 pub use cause::{Amount, Cause};
 pub use crash::{CloseError, Closed, LeftOpen, close_left_open};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::clock::Nanos;
 use crate::trace::assemble::{Assembler, Exchange, Part};
+use crate::trace::bare::BareCursor;
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::envelope::{ReadOptions, is_sealed};
 use crate::trace::error::TraceError;
@@ -282,7 +283,13 @@ impl Trace {
                         continue;
                     }
                     let mut shelf = Shelf { library: &mut self.library, segment };
-                    let ended = hand_out(part, &mut resolver, &mut shelf, &mut assembler)?;
+                    let ended = hand_out(
+                        part,
+                        info.header.tick_ns,
+                        &mut resolver,
+                        &mut shelf,
+                        &mut assembler,
+                    )?;
                     if let Some(exchange) = ended {
                         self.note_losses();
                         return Ok(Some(exchange));
@@ -319,6 +326,7 @@ enum Extent {
 /// Hands one part of an exchange to the assembler.
 fn hand_out(
     part: &Part,
+    tick_ns: u32,
     resolver: &mut Resolver,
     shelf: &mut Shelf<'_>,
     assembler: &mut Assembler,
@@ -330,6 +338,12 @@ fn hand_out(
             let mut cursor = RunCursor::new(run.clone());
             while let Some(frame) = resolver.frame(&mut cursor, shelf)? {
                 assembler.push(Event::Frame(frame));
+            }
+        }
+        Part::Bare(run) => {
+            let mut cursor = BareCursor::new(run.clone());
+            while let Some(frame) = cursor.next(tick_ns) {
+                assembler.push(Event::Bare(frame));
             }
         }
     }

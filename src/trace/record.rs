@@ -6,12 +6,12 @@
 //!
 //! Header names are lower-case, as `http::HeaderName` keeps them; values and bodies are bytes as they passed.
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Nanos;
 pub use crate::trace::counters::Counters;
+pub use crate::trace::frame::{BareFrame, Frame, FrameRef};
 pub use crate::trace::header::Header;
 pub use crate::trace::mark::{BodyMode, PolicyMark};
 pub use crate::trace::missing::{DropReason, Gap, Omission, OmitReason};
@@ -29,6 +29,8 @@ pub enum Event {
     Response(Box<ResponseHead>),
     /// A body frame passed.
     Frame(Frame),
+    /// A body frame passed whose bytes could not be recorded.
+    Bare(BareFrame),
     /// Trailers passed.
     Trailers(Box<Trailers>),
     /// The exchange ended. The last event of every exchange.
@@ -151,36 +153,6 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
 }
 
-/// A body frame as it passed: the bytes and the cut are the wire's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// The exchange.
-    pub exchange: ExchangeId,
-    /// Which way it flowed.
-    pub side: Side,
-    /// When it was read from one side.
-    pub at: Nanos,
-    /// When the other side asked for the next one, that is, had accepted this one. Never before `at`.
-    pub accepted: Nanos,
-    /// The bytes, content-encoded as they came.
-    pub data: Bytes,
-}
-
-/// A body frame whose bytes are somebody else's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameRef<'a> {
-    /// The exchange.
-    pub exchange: ExchangeId,
-    /// Which way it flowed.
-    pub side: Side,
-    /// As in [`Frame`].
-    pub at: Nanos,
-    /// As in [`Frame`].
-    pub accepted: Nanos,
-    /// The bytes.
-    pub data: &'a [u8],
-}
-
 /// Trailers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trailers {
@@ -220,7 +192,7 @@ pub struct Passed {
     pub frames: u64,
     /// Of these bytes, those not in the trace.
     pub lost_bytes: u64,
-    /// Of these frames, those not in the trace.
+    /// Of these frames, those not in the trace with their bytes: bare ones count.
     pub lost_frames: u64,
     /// True when the end of this side was seen (end of body, or trailers).
     pub ended: bool,
@@ -316,6 +288,7 @@ impl Event {
             Self::Interim(interim) => Some(interim.exchange),
             Self::Response(head) => Some(head.exchange),
             Self::Frame(frame) => Some(frame.exchange),
+            Self::Bare(frame) => Some(frame.exchange),
             Self::Trailers(trailers) => Some(trailers.exchange),
             Self::End(end) => Some(end.exchange),
             Self::Prompt(prompt) => Some(prompt.exchange),
@@ -332,34 +305,13 @@ impl Event {
             Self::Interim(interim) => interim.at,
             Self::Response(head) => head.at,
             Self::Frame(frame) => frame.at,
+            Self::Bare(frame) => frame.at,
             Self::Trailers(trailers) => trailers.at,
             Self::End(end) => end.at,
             Self::Gap(gap) => gap.from,
             Self::Omission(omission) => omission.from,
             Self::Prompt(prompt) => prompt.at,
         }
-    }
-}
-
-// === impl Frame ===
-
-impl Frame {
-    /// Returns the frame without a hold on its bytes.
-    #[must_use]
-    pub fn as_ref(&self) -> FrameRef<'_> {
-        let Self { exchange, side, at, accepted, ref data } = *self;
-        FrameRef { exchange, side, at, accepted, data }
-    }
-}
-
-// === impl FrameRef ===
-
-impl FrameRef<'_> {
-    /// Returns the frame with a copy of its bytes.
-    #[must_use]
-    pub fn to_frame(self) -> Frame {
-        let Self { exchange, side, at, accepted, data } = self;
-        Frame { exchange, side, at, accepted, data: Bytes::copy_from_slice(data) }
     }
 }
 

@@ -47,6 +47,11 @@ impl Relabel {
                 self.shift(&mut frame.at);
                 self.shift(&mut frame.accepted);
             }
+            Event::Bare(frame) => {
+                number(&mut frame.exchange);
+                self.shift(&mut frame.at);
+                self.shift(&mut frame.accepted);
+            }
             Event::Trailers(trailers) => {
                 number(&mut trailers.exchange);
                 self.shift(&mut trailers.at);
@@ -55,7 +60,10 @@ impl Relabel {
                 number(&mut end.exchange);
                 self.shift(&mut end.at);
             }
-            Event::Prompt(prompt) => self.shift(&mut prompt.at),
+            Event::Prompt(prompt) => {
+                number(&mut prompt.exchange);
+                self.shift(&mut prompt.at);
+            }
             Event::Gap(Gap { from, until, .. }) | Event::Omission(Omission { from, until, .. }) => {
                 self.shift(from);
                 self.shift(until);

@@ -6,6 +6,7 @@ use std::io::{Read as _, Take};
 use std::sync::Arc;
 
 use crate::trace::assemble::{Part, parts};
+use crate::trace::bare::BareCursor;
 use crate::trace::batch::{Batch, Loss};
 use crate::trace::decoder::{Decoder, Step};
 use crate::trace::error::TraceError;
@@ -43,6 +44,7 @@ struct Open {
     resolver: Resolver,
     parts: VecDeque<Part>,
     run: Option<RunCursor>,
+    bare: Option<BareCursor>,
 }
 
 /// Bytes that are read at once.
@@ -123,6 +125,7 @@ impl Scan {
             resolver: Resolver::new(info.header.tick_ns, self.check),
             parts: VecDeque::new(),
             run: None,
+            bare: None,
         });
         Ok(())
     }
@@ -138,6 +141,12 @@ impl Scan {
                 }
                 open.run = None;
             }
+            if let Some(cursor) = &mut open.bare {
+                if let Some(frame) = cursor.next(self.segments[segment].header.tick_ns) {
+                    return Ok(Some(Event::Bare(frame)));
+                }
+                open.bare = None;
+            }
             match open.parts.pop_front() {
                 Some(Part::Event(event)) => {
                     if let Event::End(end) = &event {
@@ -147,6 +156,7 @@ impl Scan {
                 }
                 Some(Part::Pieces(pieces)) => open.resolver.pieces(pieces),
                 Some(Part::Run(run)) => open.run = Some(RunCursor::new(run)),
+                Some(Part::Bare(run)) => open.bare = Some(BareCursor::new(run)),
                 None => {
                     if !self.refill()? {
                         return Ok(None);

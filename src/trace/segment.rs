@@ -15,7 +15,7 @@ use crate::trace::columns::{MAX_INLINE, stamp};
 use crate::trace::compress::Then;
 use crate::trace::format::MAX_RECORD;
 use crate::trace::index::{Place, Totals};
-use crate::trace::record::{Counters, Event, ExchangeId, FrameRef, Header, Side};
+use crate::trace::record::{BareFrame, Counters, Event, ExchangeId, FrameRef, Header, Side};
 use crate::trace::sink::Sink;
 use crate::trace::stretch::{Body, Store, Stretch};
 use crate::trace::summing::Summing;
@@ -77,7 +77,10 @@ impl Segment {
         if let Event::Frame(frame) = &event {
             return self.append_frame(frame.as_ref(), counters);
         }
-        self.record(&event)?;
+        match &event {
+            Event::Bare(frame) => self.bare(*frame),
+            event => self.record(event)?,
+        }
         self.held.events.push(event);
         self.cut_if_full(counters)?;
         Ok(())
@@ -162,7 +165,7 @@ impl Segment {
         self.totals.frames += 1;
         self.totals.body_bytes += len_u64(frame.data.len());
         self.totals.until = self.totals.until.max(frame.accepted).max(frame.at);
-        let stamp = stamp(frame, self.header.tick_ns);
+        let stamp = stamp(len_u64(frame.data.len()), frame.at, frame.accepted, self.header.tick_ns);
         let large = frame.side == Side::Request || frame.data.len() >= LARGE_FRAME;
         let ordinal = self.sink.ordinal();
         let open = Self::open(&mut self.open, frame.exchange, frame.at, ordinal);
@@ -197,6 +200,18 @@ impl Segment {
         Ok(())
     }
 
+    /// Takes a frame without its bytes: it ends the stretch that came before.
+    fn bare(&mut self, frame: BareFrame) {
+        let BareFrame { exchange, side, at, accepted, len } = frame;
+        self.totals.until = self.totals.until.max(accepted).max(at);
+        let stamp = stamp(len, at, accepted, self.header.tick_ns);
+        let ordinal = self.sink.ordinal();
+        let open = Self::open(&mut self.open, exchange, at, ordinal);
+        open.place.touch(ordinal, side);
+        open.body(side).end_stretch(&mut self.store);
+        self.store.block.frame_bare((exchange, side), stamp);
+    }
+
     /// Takes an event other than a frame.
     fn record(&mut self, event: &Event) -> Result<(), Refused> {
         let Some((opcode, payload)) = encode_event(event) else { return Ok(()) };
@@ -213,7 +228,7 @@ impl Segment {
             Event::Gap(gap) => (gap.until, None),
             Event::Omission(omission) => (omission.until, None),
             Event::Prompt(prompt) => (prompt.at, None),
-            Event::Frame(_) => return Ok(()),
+            Event::Frame(_) | Event::Bare(_) => return Ok(()),
         };
         self.totals.until = self.totals.until.max(at);
         if let Some(exchange) = event.exchange() {

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::trace::codec::side_of;
 use crate::trace::columns::{
     Cut, Key, MAX_INLINE, Place, Run, Shape, Stamp, TAG_PIECES, TAG_RESPONSE, TAG_TERMINATED,
-    TERMINATOR,
+    TERMINATOR, take_deltas,
 };
 use crate::trace::record::{ExchangeId, Side};
 use crate::trace::wire::{Cursor, Malformed, RESERVE, len_u64, to_len, unzigzag};
@@ -104,9 +104,7 @@ fn decode_times(
     total: usize,
     shapes: &mut Shapes,
 ) -> Result<Vec<(u64, u64)>, Malformed> {
-    let low = cursor.take(total)?;
-    let high = cursor.take(total)?;
-    let rest = cursor.varints(total)?;
+    let deltas = take_deltas(cursor, total)?;
     let lags = cursor.varints(total)?;
     let mut times = Vec::with_capacity(total);
     let mut first = 0_u64;
@@ -115,8 +113,7 @@ fn decode_times(
         let mut at = shape.at.unwrap_or(first);
         for nth in 0..head.count {
             let idx = times.len();
-            let delta = unzigzag(rest[idx]) << 16 | u64::from(high[idx]) << 8 | u64::from(low[idx]);
-            at = at.wrapping_add(delta);
+            at = at.wrapping_add(deltas[idx]);
             if nth == 0 {
                 first = at;
             }

@@ -145,6 +145,13 @@ impl<'a> Check<'a> {
                     self.add(finding);
                 }
             }
+            Event::Bare(frame) => {
+                self.found.bare_frames += 1;
+                self.found.bare_bytes = self.found.bare_bytes.saturating_add(frame.len);
+                if let Some(finding) = tally.bare(frame) {
+                    self.add(finding);
+                }
+            }
             Event::End(end) => self.end(end),
             _ => {}
         }

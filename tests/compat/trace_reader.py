@@ -112,7 +112,7 @@ class Reader:
                 base = self.next_blob
                 self.read_blobs(record)
         base = self.next_blob if base is None else base
-        runs, events, ended = [], [], []
+        runs, bare, events, ended = [], [], [], []
         for code, record in records:
             if code == 0x01:
                 self.read_header(record)
@@ -120,15 +120,28 @@ class Reader:
                 self.read_pieces(record, base)
             elif code == 0x22:
                 runs = self.read_frames(record)
+            elif code == 0x23:
+                bare = self.read_bare(record)
             elif 0x10 <= code <= 0x15 or code == 0x24:
                 events.append((code, record))
-        for frames in runs:
-            self.exchange(frames[0])[SIDES[frames[1]] + "_frames"].extend(frames[2])
+        seen = {}
+        for exchange, side, frames in runs:
+            before = seen[exchange, side] = seen.get((exchange, side), -1) + 1
+            self.hand_out(bare, exchange, side, before)
+            self.exchange(exchange)[SIDES[side] + "_frames"].extend(frames)
+        for exchange, side, *_ in list(bare):
+            self.hand_out(bare, exchange, side, MASK)
         for code, record in events:
             ended += self.event(code, record)
         for exchange in ended:
             self.last.pop((exchange, 0), None)
             self.last.pop((exchange, 1), None)
+
+    def hand_out(self, bare, exchange, side, before):
+        """Hands out the bare frames of a side that stand after at most so many of its runs."""
+        while run := next((run for run in bare if run[:2] == (exchange, side) and run[2] <= before), None):
+            bare.remove(run)
+            self.exchange(exchange)[SIDES[side] + "_frames"].extend(run[3])
 
     def read_header(self, record):
         record.number()
@@ -201,6 +214,30 @@ class Reader:
                 nth += 1
             runs.append((key, frames, run))
         return [self.unfold(record, key, frames, terminated[run], lengths[run], in_pieces[run]) for key, frames, run in runs]
+
+    def read_bare(self, record):
+        count = record.varint()
+        exchange, keys = 0, []
+        for delta in record.zigzags(count):
+            exchange = (exchange + delta) & MASK
+            keys.append(exchange)
+        tags = record.take(count)
+        counts, afters = record.varints(count), record.varints(count)
+        total = sum(counts)
+        lengths = record.varints(total)
+        low, middle, high = record.take(total), record.take(total), record.zigzags(total)
+        lags = record.varints(total)
+        tick = self.header["tick_ns"] if self.header else 1000
+        runs, nth, first = [], 0, 0
+        for run in range(count):
+            at, frames = first, []
+            for idx in range(counts[run]):
+                at = (at + (high[nth] << 16) + (middle[nth] << 8) + low[nth]) & MASK
+                first = at if idx == 0 else first
+                frames.append([at * tick, (at + lags[nth]) * tick, b"", lengths[nth]])
+                nth += 1
+            runs.append((keys[run], tags[run] & 1, afters[run], frames))
+        return runs
 
     def unfold(self, record, key, frames, terminated, lengths, in_pieces):
         """Puts inline frames together: their middles stand last in the record."""
@@ -278,7 +315,10 @@ class Reader:
                 found.setdefault(name, None)
             for side in SIDES:
                 body = b"".join(frame[2] for frame in found[side + "_frames"])
-                found[side + "_frames"] = [[frame[0], frame[1], len(frame[2])] for frame in found[side + "_frames"]]
+                found[side + "_frames"] = [
+                    [*frame[:2], *([len(frame[2])] if len(frame) == 3 else [frame[3], "bare"])]
+                    for frame in found[side + "_frames"]
+                ]
                 try:
                     found[side + "_body"] = body.decode()
                 except UnicodeDecodeError:

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use reenact::clock::Nanos;
 use reenact::privacy::{Bodies, Policy, Veil};
 use reenact::trace::record::{
-    BodyMode, End, Event, ExchangeId, Frame, Outcome, Passed, Prompt, RequestHead, ResponseHead,
-    Side, Version,
+    BareFrame, BodyMode, End, Event, ExchangeId, Frame, Outcome, Passed, Prompt, RequestHead,
+    ResponseHead, Side, Version,
 };
 use serde_json::Value;
 
@@ -202,6 +202,70 @@ fn what_cannot_be_read_is_closed() {
         let Some(Event::Frame(frame)) = out.pop_front() else { panic!("no frame") };
         assert_eq!(&frame.data[..], b"******");
     }
+}
+
+fn bare(side: Side, number: u64, len: u64) -> Event {
+    let (at, accepted) = (Nanos(1000 * number), Nanos(1000 * number + 10));
+    Event::Bare(BareFrame { exchange: ExchangeId(1), side, at, accepted, len })
+}
+
+/// Returns a response of which every piece after the first came without its bytes, or with them, as a policy leaves it:
+/// `?` stands for a byte that was not there.
+#[track_caller]
+fn lacking(policy: &Policy, kind: &'static str, pieces: &[Result<&str, u64>]) -> String {
+    let mut veil = Veil::new(policy, &KEY).unwrap();
+    let mut out = VecDeque::new();
+    let mut events = exchange(&Message::default(), &Message::new(kind, b"", 1));
+    let end = events.pop();
+    events.extend((1..).zip(pieces).map(|(n, piece)| match piece {
+        Ok(data) => frame(Side::Response, n, data.as_bytes()),
+        Err(len) => bare(Side::Response, n, *len),
+    }));
+    events.extend(end);
+    for event in events.clone() {
+        veil.event(event, &mut out);
+    }
+    let order = |events: &mut dyn Iterator<Item = &Event>| {
+        events.map(|event| (event.at(), matches!(event, Event::Bare(_)))).collect::<Vec<_>>()
+    };
+    assert_eq!(order(&mut out.iter()), order(&mut events.iter()), "the order stays");
+    let told = out.iter().filter_map(|event| match event {
+        Event::Frame(frame) => Some(String::from_utf8_lossy(&frame.data).into_owned()),
+        Event::Bare(frame) => Some("?".repeat(usize::try_from(frame.len).unwrap())),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// What follows missing bytes may be anything: nobody can tell whether it is what the policy replaces.
+#[test]
+fn after_bytes_that_are_missing_nothing_more_of_a_body_is_told() {
+    let policy = rules(&["/user"], &["sk-[a-z0-9]{6,}"]);
+    let told = lacking(&policy, JSON, &[Ok(r#"{"a":""#), Err(9), Ok(r#"alice"}"#)]);
+    assert_eq!(told, r#"{"a":"?????????*******"#);
+    // Half of what a pattern would match.
+    let told = lacking(&policy, "text/plain", &[Ok("key sk-ab"), Err(2), Ok("cdef ok")]);
+    assert!(told.starts_with("key ") && told.ends_with("??*******"), "{told}");
+    assert!(!told.contains("sk-"), "{told}");
+    let told = lacking(&shape(), SSE, &[Ok("data: {\"a\":"), Err(3), Ok("\"secret\"}\n\n")]);
+    assert!(told.ends_with("???***********"), "{told}");
+    // Without a policy for bodies.
+    let told = lacking(&Policy::default(), JSON, &[Ok("{"), Err(1), Ok("}")]);
+    assert_eq!(told, "{?}");
+}
+
+#[test]
+fn a_prompt_that_is_not_whole_is_none() {
+    let bodies = Bodies { mode: BodyMode::Hash, ..Bodies::default() };
+    let mut veil = Veil::new(&Policy { bodies, ..Policy::default() }, &KEY).unwrap();
+    let mut out = VecDeque::new();
+    let chat = Message::new(JSON, CHAT.as_bytes(), 10);
+    let mut events = exchange(&chat, &Message::default());
+    events.insert(3, bare(Side::Request, 2, 70));
+    for event in events {
+        veil.event(event, &mut out);
+    }
+    assert!(!out.iter().any(|event| matches!(event, Event::Prompt(_))));
 }
 
 #[test]

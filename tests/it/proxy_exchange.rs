@@ -228,7 +228,7 @@ fn a_full_queue_harms_no_exchange_and_every_loss_is_counted() {
     assert_eq!(counters.admitted, counters.complete + counters.dropped_queue_full);
     let exchanges = recorded.exchanges();
     assert_eq!(exchanges.len() as u64, counters.complete);
-    let mut lost = 0;
+    let (mut lost, mut bare) = (0, 0);
     for exchange in &exchanges {
         let passed = exchange.end.as_ref().unwrap().response;
         let kept: u64 = exchange.response_frames.iter().map(|frame| frame.data.len() as u64).sum();
@@ -236,7 +236,15 @@ fn a_full_queue_harms_no_exchange_and_every_loss_is_counted() {
         assert_eq!(kept + passed.lost_bytes, passed.bytes);
         assert_eq!(exchange.response_frames.len() as u64 + passed.lost_frames, passed.frames);
         lost += passed.lost_frames;
+        // The times of what is lost come in their order, and are there to the end.
+        let times: Vec<_> = exchange.frames(Side::Response).map(|frame| frame.at).collect();
+        assert!(times.is_sorted(), "{times:?}");
+        bare += exchange.response_bare.len() as u64;
+        let times_of: u64 = exchange.response_bare.iter().map(|bare| bare.frame.len).sum();
+        assert!(times_of <= passed.lost_bytes, "{times_of} of {}", passed.lost_bytes);
     }
+    assert!(bare > 0 && bare <= lost, "{bare} of {lost} frames have their times");
+    assert!(recorded.status.bare_frames >= bare);
     assert!(lost > 0 && recorded.status.has_loss());
     let gaps: u64 = recorded
         .events

@@ -144,6 +144,7 @@ frames
   reasoning_chars UINTEGER NOT NULL
   tool_chars UINTEGER NOT NULL
   target_index UINTEGER NOT NULL
+  bare BOOLEAN
 gpu
   gpu UINTEGER NOT NULL
   at_ns BIGINT NOT NULL

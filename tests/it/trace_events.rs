@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reenact::clock::{Anchor, Nanos};
 use reenact::trace::record::{
-    End, Event, ExchangeId, Frame, Header, Outcome, Passed, RequestHead, ResponseHead, Side,
-    Version,
+    BareFrame, End, Event, ExchangeId, Frame, Header, Outcome, Passed, RequestHead, ResponseHead,
+    Side, Version,
 };
 
 /// A small deterministic generator of numbers.
@@ -69,6 +69,11 @@ pub(crate) fn frame(exchange: u64, side: Side, at: Nanos, data: impl Into<Bytes>
     Event::Frame(Frame { exchange: ExchangeId(exchange), side, at, accepted, data: data.into() })
 }
 
+pub(crate) fn bare(exchange: u64, side: Side, at: Nanos, len: u64) -> Event {
+    let accepted = Nanos(at.0 + 40_000);
+    Event::Bare(BareFrame { exchange: ExchangeId(exchange), side, at, accepted, len })
+}
+
 pub(crate) fn end(exchange: u64, at: Nanos) -> Event {
     Event::End(Box::new(End {
         exchange: ExchangeId(exchange),
@@ -85,11 +90,16 @@ pub(crate) fn end_after(events: &[Event], exchange: u64, at: Nanos) -> Event {
     let passed = |side: Side| {
         let mut passed = Passed { ended: true, ..Passed::default() };
         for event in events {
-            if let Event::Frame(frame) = event
-                && (frame.exchange, frame.side) == (ExchangeId(exchange), side)
-            {
+            let (of, len, lost) = match event {
+                Event::Frame(frame) => ((frame.exchange, frame.side), frame.data.len() as u64, 0),
+                Event::Bare(frame) => ((frame.exchange, frame.side), frame.len, 1),
+                _ => continue,
+            };
+            if of == (ExchangeId(exchange), side) {
                 passed.frames += 1;
-                passed.bytes += frame.data.len() as u64;
+                passed.bytes += len;
+                passed.lost_frames += lost;
+                passed.lost_bytes += lost * len;
             }
         }
         passed
@@ -101,9 +111,12 @@ pub(crate) fn end_after(events: &[Event], exchange: u64, at: Nanos) -> Event {
 
 /// Returns an event as it reads back: frame stamps rounded down to the microsecond.
 pub(crate) fn ticked(event: Event) -> Event {
+    let tick = |at: Nanos| Nanos(at.0 / 1_000 * 1_000);
     match event {
+        Event::Bare(frame) => {
+            Event::Bare(BareFrame { at: tick(frame.at), accepted: tick(frame.accepted), ..frame })
+        }
         Event::Frame(frame) => {
-            let tick = |at: Nanos| Nanos(at.0 / 1_000 * 1_000);
             Event::Frame(Frame { at: tick(frame.at), accepted: tick(frame.accepted), ..frame })
         }
         other => other,

@@ -8,7 +8,7 @@ use reenact::trace::{
     verify,
 };
 
-use crate::trace_events::{frame, header, millis, request, response};
+use crate::trace_events::{bare, frame, header, millis, request, response};
 
 /// Frames and their bytes.
 type Lost = (u64, u64);
@@ -90,6 +90,28 @@ fn what_ends_say_was_lost_is_covered_by_gaps() {
     check(&[(2, 20)], &[(1, 900)], (1, 0));
     check(&[(2, 20)], &[(2, 19)], (0, 1));
     check(&[(u64::MAX - 9, u64::MAX - 9); 2], &[], (u64::MAX, u64::MAX));
+}
+
+/// Of what is lost, times may be there: they are told of, and no more of them than were lost.
+#[test]
+fn verify_tells_of_times_that_are_kept() {
+    let check = |bare_frames: u64, kinds: &[FindingKind]| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.trace");
+        let mut events = vec![gap((2, 20))];
+        events.extend(exchange(1, (2, 20)));
+        let times = (0..bare_frames).map(|n| bare(1, Side::Response, millis(120 + n), 10));
+        events.splice(4..4, times);
+        write(&path, events).finish().unwrap();
+        let found = verify(&Trace::open(&path).unwrap()).unwrap();
+        assert_eq!((found.frames, found.bare_frames), (1, bare_frames));
+        assert_eq!(found.bare_bytes, 10 * bare_frames);
+        let found: Vec<_> = found.findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(found, kinds);
+    };
+    check(0, &[FindingKind::Gap]);
+    check(2, &[FindingKind::Gap]);
+    check(3, &[FindingKind::Totals, FindingKind::Gap]);
 }
 
 #[test]

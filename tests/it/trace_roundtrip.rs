@@ -9,7 +9,7 @@ use reenact::trace::record::{Event, ExchangeId, Side, Trailers};
 use reenact::trace::{Assembler, Trace, Writer, WriterOptions};
 
 use crate::support::{identities, recipients};
-use crate::trace_events::{Numbers, end, frame, header, millis, request, response, ticked};
+use crate::trace_events::{Numbers, bare, end, frame, header, millis, request, response, ticked};
 
 /// Small limits, so that little traffic makes many blocks and zstd frames.
 fn small() -> WriterOptions {
@@ -53,6 +53,7 @@ fn check(events: &[Event], options: WriterOptions) {
         let alone = trace.request(id).unwrap().unwrap();
         assert_eq!(alone.request, exchange.request);
         assert_eq!(alone.request_frames, exchange.request_frames);
+        assert_eq!(alone.request_bare, exchange.request_bare);
         assert_eq!(alone.request_trailers, exchange.request_trailers);
     }
     assert_eq!(trace.exchange(ExchangeId(1 << 40)).unwrap(), None);
@@ -106,7 +107,7 @@ fn body_part() -> impl Strategy<Value = Vec<u8>> {
 
 /// One step of the traffic: which exchange, what, how much later.
 fn step() -> impl Strategy<Value = (usize, u8, Vec<u8>, u64)> {
-    (1..6_usize, 0..10_u8, body_part(), 0..200_000_000_u64)
+    (1..6_usize, 0..12_u8, body_part(), 0..200_000_000_u64)
 }
 
 fn traffic(steps: Vec<(usize, u8, Vec<u8>, u64)>) -> Vec<Event> {
@@ -128,6 +129,9 @@ fn traffic(steps: Vec<(usize, u8, Vec<u8>, u64)>) -> Vec<Event> {
         let side = [Side::Request, Side::Response][idx];
         match what {
             0..=6 if sides[slot][idx] => events.push(frame(id, side, Nanos(now), data)),
+            10.. if sides[slot][idx] => {
+                events.push(bare(id, side, Nanos(now), data.len() as u64));
+            }
             7 => events.push(response(id, Nanos(now), "text/plain")),
             8 if sides[slot][idx] => {
                 sides[slot][idx] = false;

@@ -63,7 +63,7 @@ fn print_json(status: &RecorderStatus, written: Option<&Rolled>) -> anyhow::Resu
         "body_bytes": status.body_bytes,
         "exchanges": status.counters,
         "undecided": status.undecided,
-        "lost": { "exchanges": status.lost_exchanges, "frames": status.lost_frames, "bytes": status.lost_bytes },
+        "lost": { "exchanges": status.lost_exchanges, "frames": status.lost_frames, "bare_frames": status.bare_frames, "bytes": status.lost_bytes },
         "queue_high_water_bytes": status.high_water_bytes,
     });
     println!("{}", serde_json::to_string_pretty(&summary)?);
@@ -167,6 +167,9 @@ fn describe(status: &RecorderStatus) -> String {
             HumanCount(status.lost_frames),
             HumanBytes(status.lost_bytes),
         );
+        if status.bare_frames > 0 {
+            let _ = write!(line, ", the times of {} frames kept", HumanCount(status.bare_frames));
+        }
     }
     if status.paused {
         line += ", STOPPED ON REQUEST";

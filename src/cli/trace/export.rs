@@ -15,8 +15,8 @@ use crate::cli::identity::IdentityArgs;
 use crate::results::RunWriter;
 use crate::results::manifest::{Manifest, TraceIdentity, Verdict};
 use crate::results::recorded::recorded;
-use crate::trace::record::{Frame, Header, Trailers};
-use crate::trace::{Assembler, Exchange, Scan, Trace};
+use crate::trace::record::{Header, Side, Trailers};
+use crate::trace::{Assembler, Exchange, FrameView, Scan, Trace};
 
 use super::super::{Outcome, UsageError};
 use super::har::HarWriter;
@@ -162,7 +162,7 @@ pub(super) fn exchange_json(exchange: &Exchange, header: &Header) -> Value {
         "upstream": header.upstreams.get(usize::try_from(request.upstream).unwrap_or(usize::MAX)),
         "request_headers": fields(&request.headers),
         "request_trailers": trailers(&exchange.request_trailers),
-        "request_frames": frames(&exchange.request_frames),
+        "request_frames": frames(exchange, Side::Request),
         "link": exchange.link.map(|link| json!({
             "at_ns": link.at.0,
             "connection": link.connection,
@@ -184,7 +184,7 @@ pub(super) fn exchange_json(exchange: &Exchange, header: &Header) -> Value {
             "headers": fields(&response.headers),
         })),
         "response_trailers": trailers(&exchange.response_trailers),
-        "response_frames": frames(&exchange.response_frames),
+        "response_frames": frames(exchange, Side::Response),
         "prompt": exchange.prompt.as_ref().map(|prompt| json!({
             "bytes": prompt.bytes,
             "block_bytes": prompt.block_bytes,
@@ -223,7 +223,11 @@ fn fields(headers: &HeaderMap) -> Value {
     headers.iter().map(field).collect()
 }
 
-/// Returns `[when read, when accepted, bytes]` of each frame.
-fn frames(frames: &[Frame]) -> Value {
-    frames.iter().map(|frame| json!([frame.at.0, frame.accepted.0, frame.data.len()])).collect()
+/// Returns `[when read, when accepted, bytes]` of each frame, and `"bare"` in addition where the bytes are not in the trace.
+fn frames(exchange: &Exchange, side: Side) -> Value {
+    let frame = |FrameView { at, accepted, len, data }: FrameView<'_>| match data {
+        Some(_) => json!([at.0, accepted.0, len]),
+        None => json!([at.0, accepted.0, len, "bare"]),
+    };
+    exchange.frames(side).map(frame).collect()
 }

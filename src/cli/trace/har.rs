@@ -8,8 +8,8 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::clock::Nanos;
-use crate::trace::Exchange;
-use crate::trace::record::{Frame, Header, Version};
+use crate::trace::record::{Header, Side, Version};
+use crate::trace::{Exchange, FrameView};
 
 /// Writes a HAR.
 pub(super) struct HarWriter<'a> {
@@ -40,7 +40,7 @@ impl<'a> HarWriter<'a> {
 fn entry(exchange: &Exchange, header: &Header) -> Value {
     let request = &exchange.request;
     let start = request.at;
-    let sent = exchange.request_frames.last().map_or(start, |frame| frame.accepted);
+    let sent = exchange.frames(Side::Request).last().map_or(start, |frame| frame.accepted);
     let headers = exchange.response.as_ref().map_or(sent, |response| response.at);
     let end = exchange.end.as_ref().map_or(headers, |end| end.at);
     let millis = |from: Nanos, until: Nanos| until.since(from).as_secs_f64() * 1e3;
@@ -60,8 +60,8 @@ fn entry(exchange: &Exchange, header: &Header) -> Value {
         "_outcome": exchange.end.as_ref().map(|end| end.outcome),
         "_error": exchange.end.as_ref().and_then(|end| end.fault.as_ref()).map(|fault| &fault.text),
         "_frames": {
-            "request": frames(&exchange.request_frames, start),
-            "response": frames(&exchange.response_frames, start),
+            "request": frames(exchange, Side::Request, start),
+            "response": frames(exchange, Side::Response, start),
         },
     })
 }
@@ -90,10 +90,11 @@ fn request_json(exchange: &Exchange, header: &Header) -> Value {
         "headers": fields(&request.headers),
         "queryString": query,
         "headersSize": -1,
-        "bodySize": body.len(),
+        "bodySize": size(exchange, Side::Request),
     });
     if !body.is_empty() {
         object["postData"] = text(&body, &content_type(&request.headers));
+        put_lacking(&mut object["postData"], exchange, Side::Request);
     }
     object
 }
@@ -105,6 +106,7 @@ fn response_json(exchange: &Exchange) -> Value {
     let headers = response.map_or(&empty, |response| &response.headers);
     let mut content = text(&body, &content_type(headers));
     content["size"] = body.len().into();
+    put_lacking(&mut content, exchange, Side::Response);
     json!({
         "status": response.map_or(0, |response| response.status.as_u16()),
         "statusText": response
@@ -116,8 +118,21 @@ fn response_json(exchange: &Exchange) -> Value {
         "content": content,
         "redirectURL": "",
         "headersSize": -1,
-        "bodySize": body.len(),
+        "bodySize": size(exchange, Side::Response),
     })
+}
+
+/// Returns the bytes of a body as it passed, as far as they are known.
+fn size(exchange: &Exchange, side: Side) -> u64 {
+    exchange.frames(side).map(|frame| frame.len).sum()
+}
+
+/// Says of a text that it is not the whole body.
+fn put_lacking(text: &mut Value, exchange: &Exchange, side: Side) {
+    if exchange.lacks(side) {
+        text["comment"] =
+            "not all of the body could be recorded: bytes are missing in this text".into();
+    }
 }
 
 fn text(body: &[u8], mime_type: &str) -> Value {
@@ -139,15 +154,20 @@ fn fields(headers: &HeaderMap) -> Value {
     headers.iter().map(field).collect()
 }
 
-fn frames(frames: &[Frame], start: Nanos) -> Value {
-    let frame = |frame: &Frame| {
-        json!({
-            "at": frame.at.since(start).as_secs_f64() * 1e3,
-            "accepted": frame.accepted.since(start).as_secs_f64() * 1e3,
-            "bytes": frame.data.len(),
-        })
+/// Returns the times of a side's frames; `bare` says of those whose bytes are not in the trace.
+fn frames(exchange: &Exchange, side: Side, start: Nanos) -> Value {
+    let frame = |FrameView { at, accepted, len, data }: FrameView<'_>| {
+        let mut frame = json!({
+            "at": at.since(start).as_secs_f64() * 1e3,
+            "accepted": accepted.since(start).as_secs_f64() * 1e3,
+            "bytes": len,
+        });
+        if data.is_none() {
+            frame["bare"] = true.into();
+        }
+        frame
     };
-    frames.iter().map(frame).collect()
+    exchange.frames(side).map(frame).collect()
 }
 
 fn version(version: Version) -> &'static str {

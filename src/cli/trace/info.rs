@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::identity::IdentityArgs;
 use crate::clock::Nanos;
 use crate::results::recorded::recorded;
-use crate::trace::record::{Counters, Event, PolicyMark};
+use crate::trace::record::{Counters, Event, Frame, PolicyMark};
 use crate::trace::{Assembler, Exchange, Health, Scan, Trace};
 
 use super::super::Outcome;
@@ -47,6 +47,7 @@ struct Info {
     hurried_bytes: u64,
     exchanges: u64,
     frames: u64,
+    bare_frames: u64,
     input_tokens: u64,
     output_tokens: u64,
     rate_per_s: f64,
@@ -147,6 +148,9 @@ fn print(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
         "bodies      {} bytes: {} of requests, {} of responses in {} frames",
         info.body_bytes, info.request_body_bytes, info.response_body_bytes, info.frames
     )?;
+    if info.bare_frames > 0 {
+        writeln!(out, "bare        {} frames more: bytes left out, times kept", info.bare_frames)?;
+    }
     writeln!(
         out,
         "size        {} bytes on disk, {:.1} times less than the bodies; {} before compression, {} of these blobs",
@@ -193,12 +197,14 @@ fn per(count: u64, of: f64) -> f64 {
 
 impl Info {
     fn add(&mut self, exchange: &Exchange, trace: &Trace) {
-        let (row, frames) = recorded(exchange, trace.header().anchor);
+        let (row, _frames) = recorded(exchange, trace.header().anchor);
         self.exchanges += 1;
-        self.frames += (exchange.request_frames.len() + frames.len()) as u64;
-        self.request_body_bytes += row.request_bytes;
-        self.response_body_bytes +=
-            exchange.response_frames.iter().map(|frame| frame.data.len() as u64).sum::<u64>();
+        self.frames += (exchange.request_frames.len() + exchange.response_frames.len()) as u64;
+        self.bare_frames += (exchange.request_bare.len() + exchange.response_bare.len()) as u64;
+        let bytes =
+            |frames: &[Frame]| frames.iter().map(|frame| frame.data.len() as u64).sum::<u64>();
+        self.request_body_bytes += bytes(&exchange.request_frames);
+        self.response_body_bytes += bytes(&exchange.response_frames);
         self.input_tokens += row.input_tokens.unwrap_or(0);
         self.output_tokens += row.output_tokens.unwrap_or(0);
         let mut count = |map: fn(&mut Self) -> &mut BTreeMap<String, u64>, key: String| {

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::cli::privacy::random;
 use crate::privacy::PromptReader;
-use crate::trace::Exchange;
 use crate::trace::record::{Prompt, Side};
+use crate::trace::{Exchange, FrameView};
 
 /// Writes the lines.
 pub(super) struct MooncakeWriter<'a> {
@@ -69,13 +69,22 @@ impl<'a> MooncakeWriter<'a> {
     /// Reads an exchange whose bodies are in the trace.
     fn read(&self, exchange: &Exchange) -> Option<Prompt> {
         let mut reader = PromptReader::new(&exchange.request, &self.key);
-        reader.body(Side::Request, &exchange.request_body());
+        for frame in exchange.frames(Side::Request) {
+            read(frame, Side::Request, &mut reader);
+        }
         if let Some(response) = &exchange.response {
             reader.response(response);
         }
-        for frame in &exchange.response_frames {
-            reader.body(Side::Response, &frame.data);
+        for frame in exchange.frames(Side::Response) {
+            read(frame, Side::Response, &mut reader);
         }
         Some(reader.finish(exchange.end.as_ref()?))
+    }
+}
+
+fn read(frame: FrameView<'_>, side: Side, reader: &mut PromptReader) {
+    match frame.data {
+        Some(data) => reader.body(side, data),
+        None => reader.lose(side, frame.len),
     }
 }

@@ -150,6 +150,7 @@ impl Redaction {
             Event::Trailers(trailers) => self.redactor.headers(&mut trailers.headers),
             Event::Link(_)
             | Event::Frame(_)
+            | Event::Bare(_)
             | Event::End(_)
             | Event::Gap(_)
             | Event::Omission(_)

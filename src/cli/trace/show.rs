@@ -9,8 +9,8 @@ use http::HeaderMap;
 
 use crate::cli::identity::IdentityArgs;
 use crate::clock::Nanos;
-use crate::trace::Exchange;
-use crate::trace::record::{ExchangeId, Frame};
+use crate::trace::record::{ExchangeId, Side};
+use crate::trace::{Exchange, FrameView};
 
 use super::super::Outcome;
 use super::export::exchange_json;
@@ -73,7 +73,7 @@ fn print(exchange: &Exchange, args: &ShowArgs, out: &mut dyn Write) -> std::io::
     let request = &exchange.request;
     writeln!(out, "\n{} {} HTTP/{}", request.method, request.target, request.version.as_str())?;
     headers(&request.headers, out)?;
-    body("request", &exchange.request_frames, start, args, out)?;
+    body(exchange, Side::Request, args, out)?;
     if let Some(trailers) = &exchange.request_trailers {
         writeln!(out, "trailers {}", after(trailers.at))?;
         headers(&trailers.headers, out)?;
@@ -102,7 +102,7 @@ fn print(exchange: &Exchange, args: &ShowArgs, out: &mut dyn Write) -> std::io::
         )?;
         headers(&response.headers, out)?;
     }
-    body("response", &exchange.response_frames, start, args, out)?;
+    body(exchange, Side::Response, args, out)?;
     if let Some(trailers) = &exchange.response_trailers {
         writeln!(out, "trailers {}", after(trailers.at))?;
         headers(&trailers.headers, out)?;
@@ -136,14 +136,23 @@ fn headers(headers: &HeaderMap, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 fn body(
-    side: &str,
-    frames: &[Frame],
-    start: Nanos,
+    exchange: &Exchange,
+    side: Side,
     args: &ShowArgs,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
-    let bytes: usize = frames.iter().map(|frame| frame.data.len()).sum();
-    writeln!(out, "\n{side} body: {bytes} bytes in {} frames", frames.len())?;
+    let start = exchange.request.at;
+    let (name, lacking) = match side {
+        Side::Request => ("request", exchange.request_bare.len()),
+        Side::Response => ("response", exchange.response_bare.len()),
+    };
+    let frames: Vec<FrameView<'_>> = exchange.frames(side).collect();
+    let bytes: u64 = frames.iter().map(|frame| frame.len).sum();
+    write!(out, "\n{name} body: {bytes} bytes in {} frames", frames.len())?;
+    match lacking {
+        0 => writeln!(out)?,
+        lacking => writeln!(out, ", {lacking} of these without their bytes")?,
+    }
     if args.frames {
         for (n, frame) in frames.iter().enumerate() {
             writeln!(
@@ -151,19 +160,25 @@ fn body(
                 "  {n:>5} {:>12.3} ms  accepted {:>8.3} ms later  {:>7} bytes  {}",
                 frame.at.since(start).as_secs_f64() * 1e3,
                 frame.accepted.since(frame.at).as_secs_f64() * 1e3,
-                frame.data.len(),
-                excerpt(&frame.data)
+                frame.len,
+                frame.data.map_or_else(|| NOT_RECORDED.to_owned(), |data| excerpt(data))
             )?;
         }
     }
     if args.body {
-        for frame in frames {
-            out.write_all(String::from_utf8_lossy(&frame.data).as_bytes())?;
+        for FrameView { len, data, .. } in frames {
+            match data {
+                Some(data) => out.write_all(String::from_utf8_lossy(data).as_bytes())?,
+                None => write!(out, "[{len} bytes {NOT_RECORDED}]")?,
+            }
         }
         writeln!(out)?;
     }
     Ok(())
 }
+
+/// What stands for the bytes of a bare frame.
+const NOT_RECORDED: &str = "not recorded";
 
 /// Returns the beginning of a frame on one line.
 fn excerpt(data: &[u8]) -> String {

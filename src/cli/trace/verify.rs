@@ -44,6 +44,13 @@ fn print(found: &Verification, out: &mut dyn Write) -> io::Result<()> {
     for summary in &found.causes {
         explain(summary, found, out)?;
     }
+    if found.bare_frames > 0 {
+        writeln!(
+            out,
+            "of the frames that are missing, {} ({} bytes) are there but for their bytes: bytes left out, times kept",
+            found.bare_frames, found.bare_bytes
+        )?;
+    }
     if found.more > 0 {
         writeln!(out, "and {} findings more", found.more)?;
     }
