@@ -14,7 +14,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, Nanos};
@@ -22,7 +22,6 @@ use crate::http::{Boarding, Carried, Client, ResponseBody};
 use crate::replay::ending::{Ending, Watch};
 use crate::replay::outgoing::{Acceptance, OutgoingBody};
 use crate::replay::pace::Pace;
-use crate::replay::plan::Release;
 use crate::replay::route::{Destination, Place};
 use crate::trace::record::{Fault, Outcome};
 
@@ -42,8 +41,6 @@ pub struct Call {
     pub pace: Pace,
     /// Timeouts.
     pub limits: Limits,
-    /// Wakes the call when it is due, with its release; dropped, the call is not to be made.
-    pub fired: oneshot::Receiver<Release>,
     /// True once calls in flight are to be given up.
     pub stop: watch::Receiver<bool>,
     /// The run's clock.
@@ -86,12 +83,11 @@ pub struct Head {
     pub headers: HeaderMap,
 }
 
-/// Makes the call when it is due, and returns the release that it was; none when it is not to be made.
+/// Makes the call.
 ///
 /// Cancel safety: dropped, it closes the connection or resets the stream.
-pub async fn call(call: Call) -> Option<(Release, Done)> {
-    let Call { destination, mut request, acceptance, leave, pace, limits, fired, mut stop, clock } =
-        call;
+pub async fn call(call: Call) -> Done {
+    let Call { destination, mut request, acceptance, leave, pace, limits, mut stop, clock } = call;
     let boarding = Boarding::default();
     request.extensions_mut().insert(boarding.clone());
     let stopped = Box::pin(async move {
@@ -100,7 +96,6 @@ pub async fn call(call: Call) -> Option<(Release, Done)> {
             std::future::pending::<()>().await;
         }
     });
-    let release = fired.await.ok()?;
     let woken = clock.now();
     let aboard = destination.board();
     let watch = Watch::new(clock, limits, leave, acceptance.clone(), stopped);
@@ -125,7 +120,7 @@ pub async fn call(call: Call) -> Option<(Release, Done)> {
         done.timeout = ending.timeout();
         (done.outcome, done.fault) = (ending.outcome(), Some(ending.fault()));
     }
-    Some((release, done))
+    done
 }
 
 async fn exchange(

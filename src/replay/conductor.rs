@@ -358,6 +358,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::replay::launch::Launch;
     use crate::replay::load::ClosedLoop;
     use crate::replay::pacer::Fire;
 
@@ -386,7 +387,12 @@ mod tests {
         let (fire, fired) = oneshot::channel();
         let release = Release { number, due: Nanos(1), ..Release::default() };
         arming
-            .send(Armed { release, digest: blake3::hash(&[]), bytes: 0, fire: Fire(vec![fire]) })
+            .send(Armed {
+                release,
+                digest: blake3::hash(&[]),
+                bytes: 0,
+                fire: Fire(vec![Launch::telling(fire)]),
+            })
             .unwrap();
         fired
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::Request;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::dialect::{self, RequestFacts};
@@ -19,6 +19,7 @@ use crate::replay::call::{Call, Limits, call};
 use crate::replay::conductor::{Ends, Notice};
 use crate::replay::ending::Aborts;
 use crate::replay::known::Known;
+use crate::replay::launch::Launch;
 use crate::replay::ledger::{Entry, Ledger};
 use crate::replay::outgoing::OutgoingBody;
 use crate::replay::pace::ReadPace;
@@ -182,7 +183,7 @@ impl Feeder {
         self.route.destinations(&course, known.version)
     }
 
-    /// Starts the task of one call; returns what wakes it.
+    /// Makes one call ready.
     fn start(
         &self,
         release: Release,
@@ -191,7 +192,7 @@ impl Feeder {
         facts: &RequestFacts,
         destination: Destination,
         notice: Option<Notice>,
-    ) -> oneshot::Sender<Release> {
+    ) -> Launch {
         let sent = Sent {
             release,
             place: destination.first().clone(),
@@ -207,7 +208,6 @@ impl Feeder {
         request.method_mut().clone_from(&outgoing.method);
         request.uri_mut().clone_from(&outgoing.uri);
         request.headers_mut().clone_from(&outgoing.headers);
-        let (fire, fired) = oneshot::channel();
         let making = Call {
             destination,
             request,
@@ -215,24 +215,21 @@ impl Feeder {
             leave: known.left.and_then(|left| self.aborts.leave(left)),
             pace: self.read_pace.of(known.pauses.as_ref()),
             limits: self.limits,
-            fired,
             stop: self.stop.clone(),
             clock: self.clock,
         };
         let (ledger, alive) = (self.ledger.clone(), self.alive.clone());
-        self.calls.spawn(async move {
-            // Held by the task: it tells of the end whatever becomes of the task.
-            if let Some((release, done)) = call(making).await {
-                if let Some(notice) = notice {
-                    notice.ended(done.end);
-                }
-                // Where it went, and when it was due, is certain only now.
-                let sent = Sent { release, place: done.place.clone(), ..sent };
-                ledger.put(Entry::Call(Box::new((sent, done)))).await;
+        Launch::new(self.calls.clone(), sent.bytes, move |release| async move {
+            let done = call(making).await;
+            // Held until here: it tells of the end whatever becomes of the call.
+            if let Some(notice) = notice {
+                notice.ended(done.end);
             }
+            // Where it went, and when it was due, is certain only now.
+            let sent = Sent { release, place: done.place.clone(), ..sent };
+            ledger.put(Entry::Call(Box::new((sent, done)))).await;
             drop(alive);
-        });
-        fire
+        })
     }
 
     /// Enters a request that could not be made ready, once for each call that is not made. Where no token is for it, it is due

@@ -37,6 +37,7 @@ pub mod conductor;
 pub mod ending;
 pub mod feeder;
 pub mod known;
+pub mod launch;
 pub mod ledger;
 pub mod load;
 pub mod outgoing;

@@ -1,7 +1,7 @@
 //! The pacer: one thread that releases each exchange when it is due.
 //!
-//! What is released has been made ready before: its request is built, its task waits on the runtime, and all that is
-//! left to do is to wake it. The thread sleeps until shortly before the due time and spins for the rest ([`Pacer::spin`]):
+//! What is released has been made ready before: its request is built, and all that is left to do is to write it to a
+//! socket ([`Launch`]). The thread sleeps until shortly before the due time and spins for the rest ([`Pacer::spin`]):
 //! the kernel wakes a sleeper some 60 us late, a spinner is on time to a fraction of a microsecond. Due times are
 //! absolute: a late release makes no other one late.
 
@@ -11,12 +11,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::clock::{Clock, Nanos};
+use crate::replay::launch::Launch;
 use crate::replay::plan::Release;
 
-/// A release that is ready: its task waits for `fire`.
+/// A release that is ready.
 #[derive(Debug)]
 pub struct Armed {
     /// The release.
@@ -25,13 +24,13 @@ pub struct Armed {
     pub digest: blake3::Hash,
     /// Bytes of its body, which now count as sent.
     pub bytes: u64,
-    /// Wakes its calls.
+    /// Begins its calls.
     pub fire: Fire,
 }
 
-/// Wakes the calls of a release; dropped, they know that they are not to be made.
+/// Begins the calls of a release; dropped, they are not made.
 #[derive(Debug)]
-pub struct Fire(pub Vec<oneshot::Sender<Release>>);
+pub struct Fire(pub Vec<Launch>);
 
 /// Releases on time.
 #[derive(Debug)]
@@ -134,11 +133,10 @@ const READY_SLACK: Duration = Duration::from_micros(100);
 // === impl Fire ===
 
 impl Fire {
-    /// Wakes them, in order, and tells them the release as it was made.
+    /// Begins them, in order, and tells them the release as it is made.
     pub fn now(self, release: Release) {
         for call in self.0 {
-            // The task may be gone when the run is being stopped.
-            let _gone = call.send(release);
+            call.go(release);
         }
     }
 }
@@ -212,12 +210,14 @@ impl Brake {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
+    use tokio::sync::oneshot;
+
     use super::*;
 
     /// Makes a release that is due then, its bytes told apart by `bytes`.
     fn armed(due: Nanos, bytes: u64, fire: oneshot::Sender<Release>) -> Armed {
         let release = Release { due, ..Release::default() };
-        Armed { release, digest: blake3::hash(&[]), bytes, fire: Fire(vec![fire]) }
+        Armed { release, digest: blake3::hash(&[]), bytes, fire: Fire(vec![Launch::telling(fire)]) }
     }
 
     fn pacer(spin_us: u64) -> Pacer {

@@ -28,7 +28,7 @@ pub struct Trace {
     segments: Arc<[SegmentInfo]>,
     header: Header,
     health: Health,
-    entries: Vec<Entry>,
+    entries: Arc<Vec<Entry>>,
     library: Library,
 }
 
@@ -154,7 +154,7 @@ impl Trace {
                 .map(|segment| (segment.path.clone(), TraceError::Mixed { path: segment.path })),
         );
         let health = health(&segments);
-        let entries = entries(&segments);
+        let entries = Arc::new(entries(&segments));
         let segments: Arc<[SegmentInfo]> = segments.into();
         let library = Library::new(Arc::clone(&segments));
         Ok((Self { segments, header, health, entries, library }, unreadable))
@@ -239,6 +239,18 @@ impl Trace {
     /// A file can't be opened.
     pub fn scan(&self) -> Result<Scan, TraceError> {
         Scan::new(Arc::clone(&self.segments))
+    }
+
+    /// Returns another reader of the same trace: what was learned when it was opened is shared, what is read is not.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self {
+            segments: Arc::clone(&self.segments),
+            header: self.header.clone(),
+            health: self.health.clone(),
+            entries: Arc::clone(&self.entries),
+            library: Library::new(Arc::clone(&self.segments)),
+        }
     }
 
     /// Returns the BLAKE3 of the files' bytes in order, in hex.

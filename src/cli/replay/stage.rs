@@ -25,8 +25,8 @@ use crate::results::manifest::{ConnectRtt, Instrument, Manifest, Target, TraceId
 use crate::results::recorded::output_text;
 use crate::results::slo::Judgement;
 use crate::telemetry;
+use crate::trace::Trace;
 use crate::trace::record::ExchangeId;
-use crate::trace::{ReadOptions, Trace};
 
 use super::super::signals::Signals;
 use super::args::{LEAD, LEAD_LEAST, ReplayArgs};
@@ -35,7 +35,7 @@ use super::output;
 /// What all runs of one command have in common.
 pub(super) struct Stage<'a> {
     args: &'a ReplayArgs,
-    read: ReadOptions,
+    trace: Trace,
     identity: TraceIdentity,
     known: Arc<[Known]>,
     rewrite: Rewrite,
@@ -65,10 +65,9 @@ impl<'a> Stage<'a> {
         known: Arc<[Known]>,
         rewrite: Rewrite,
     ) -> anyhow::Result<Self> {
-        let read = args.identity.read_options()?;
         Ok(Self {
             args,
-            read,
+            trace: trace.sibling(),
             identity: identity(&args.trace, trace)?,
             known,
             rewrite,
@@ -84,7 +83,7 @@ impl<'a> Stage<'a> {
         let balancer = args.balancer()?;
         let tried = run::preflight(&args.origins(), &route, &self.known)?;
         let targets = self.describe_targets(&route)?;
-        let (sent, compared) = (self.open()?, self.open()?);
+        let (sent, compared) = (self.trace.sibling(), self.trace.sibling());
         let signals = Signals::listen()?;
 
         let clock = Clock::start();
@@ -130,10 +129,6 @@ impl<'a> Stage<'a> {
         manifest.counts.planned *= args.copies();
         books.writer.finish(manifest.clone())?;
         Ok(Ended { manifest, summary: books.summary, ran })
-    }
-
-    fn open(&self) -> anyhow::Result<Trace> {
-        Ok(Trace::open_with(&self.args.trace, &self.read)?)
     }
 
     fn setup(&self, fetch: Fetch, plan: Plan, balancer: Balancer, route: RouteOptions) -> Setup {
