@@ -243,3 +243,88 @@ fn a_duration_ends_releasing_and_what_is_in_flight_goes_on_to_its_end() {
     assert!(seen.arrived >= 2 && seen.most <= 2, "{seen:?}");
     assert!(!manifest.interrupted, "{text}");
 }
+
+#[test]
+fn users_take_turns_in_order_and_go_around_while_the_run_time_lasts() {
+    let gate = Gate::new(1, 0);
+    let flags = ["--users", "2", "--spawn-rate", "5", "--run-time", "400ms", "--think"];
+    let (text, _status, seen, folder) = run(3, &gate, &[&flags[..], &["pacing:0.05"]].concat());
+    let run = folder.path().join("run");
+    let manifest = RunReader::open(&run).unwrap().manifest().clone();
+    let mut rows = rows(&run).0;
+    assert!(seen.most <= 2 && rows.len() > 3, "{seen:?} {text}");
+    let taken = rows.iter().map(|row| (row.round, row.exchange));
+    assert!(taken.eq((0..).map(|n| (n / 3, u64::from(n % 3 + 1))).take(rows.len())), "{rows:?}");
+    assert_eq!(manifest.counts.planned, rows.len() as u64, "{text}");
+    assert_eq!(
+        (&manifest.options["users"], &manifest.options["think"]),
+        (&2.into(), &"pacing:0.05".into())
+    );
+    // Each user at least 50 ms from request to request, from when it was due; nothing is due once the time is over.
+    rows.sort_by_key(|row| row.due_ns);
+    let first = rows[0].due_ns.unwrap();
+    assert!(rows.iter().all(|row| row.due_ns.unwrap() < first + 400_000_000));
+    for user in [0, 1] {
+        let dues: Vec<i64> = rows
+            .iter()
+            .filter(|row| row.load_user == Some(user))
+            .map(|row| row.due_ns.unwrap())
+            .collect();
+        assert!(dues.windows(2).all(|pair| pair[1] - pair[0] >= 50_000_000), "{user}: {dues:?}");
+    }
+    assert_eq!(rows[0].load_user, Some(0));
+}
+
+#[test]
+fn bursts_are_released_at_once_and_none_before_the_one_before_has_ended() {
+    let (text, _status, seen, folder) =
+        run(4, &Gate::new(1, 0), &["--bursts", "1,2,5,3", "--burst-pause", "30ms"]);
+    let rows = rows(&folder.path().join("run")).0;
+    assert_eq!((seen.arrived, rows.len()), (11, 11), "{text}");
+    let of = |stage| rows.iter().filter(move |row| row.stage == Some(stage));
+    for (stage, size) in [(0, 1), (1, 2), (2, 5), (3, 3)] {
+        let dues: BTreeSet<_> = of(stage).map(|row| row.due_ns.unwrap()).collect();
+        assert_eq!((of(stage).count(), dues.len()), (size, 1), "{stage}");
+        if stage > 0 {
+            let ended = of(stage - 1).map(|row| row.end_ns.unwrap()).max().unwrap();
+            assert_eq!(dues.first(), Some(&(ended + 30_000_000)), "{stage}");
+        }
+    }
+    // In order, around and around.
+    let mut rows: Vec<_> = rows.iter().map(|row| (row.round, row.exchange, row.stage)).collect();
+    rows.sort_by_key(|(_, _, stage)| *stage);
+    let seen: BTreeSet<_> = rows.iter().map(|(round, exchange, _)| (*round, *exchange)).collect();
+    let expected: BTreeSet<_> = (0..11).map(|n| (n / 4, u64::from(n % 4 + 1))).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_whole_burst_is_with_the_server_at_once() {
+    let gate = Gate::new(6, 6);
+    let (text, _status, seen, _folder) = run(4, &gate, &["--bursts", "6"]);
+    assert_eq!((seen.most, seen.arrived, seen.in_vain), (6, 6, 0), "{text}");
+}
+
+#[test]
+fn a_load_that_cannot_work_ends_at_once_with_one_clear_error() {
+    let check = |flags: &[&str], words: &str| {
+        let gate = Gate::new(1, 0);
+        let (text, status, seen, folder) = run(2, &gate, flags);
+        assert_eq!((status, seen.arrived), (Some(2), 0), "{flags:?}: {text}");
+        assert!(text.contains(words), "{flags:?}: {text}");
+        assert!(!folder.path().join("run").exists());
+    };
+    check(&["--concurrency", "0"], "--concurrency 0 would send nothing");
+    check(&["--concurrency", "70000"], "more than the 65535 connections");
+    check(&["--users", "0"], "--users 0 would send nothing");
+    check(&["--users", "1", "--spawn-rate", "0"], "--spawn-rate 0 is no use");
+    check(&["--users", "1", "--think", "deeply"], "`deeply` is no think time");
+    check(&["--users", "1", "--run-time", "0"], "a duration of 0 leaves nothing");
+    check(&["--bursts", "1,0"], "--bursts 0 would send nothing");
+    check(&["--bursts", "1", "--loop", "2"], "cannot be used with");
+    check(&["--think", "constant:1"], "--users");
+    check(&["--burst-pause", "1s"], "--bursts");
+    check(&["--speed", "2", "--concurrency", "3"], "--speed cannot be used with --concurrency");
+    check(&["--rate", "2", "--users", "3"], "--rate cannot be used with --users");
+    check(&["--bursts", "2", "--users", "3"], "there is one clock");
+}

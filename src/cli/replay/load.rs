@@ -1,11 +1,15 @@
 //! The flags of reactive loads, and the loads that they make.
 
+use std::time::Duration;
+
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::cli::UsageError;
-use crate::replay::load::{ClosedLoop, Load};
+use crate::replay::load::{Bursts, ClosedLoop, Load, Think, Users};
 use crate::replay::plan::{PlanOptions, Timing};
+
+use super::args::time;
 
 /// When exchanges are sent, where that follows from the ends of others
 #[derive(Clone, Debug, Args)]
@@ -14,6 +18,46 @@ pub(super) struct LoadArgs {
     /// Keep N requests in flight while work remains (a closed loop): each is due when another one has ended
     #[arg(long, value_name = "N", env = "REENACT_CONCURRENCY")]
     concurrency: Option<u32>,
+    /// Let N users send, think, and send again; they take exchanges in order, around and around while --run-time lasts
+    #[arg(long, value_name = "N", env = "REENACT_USERS")]
+    users: Option<u32>,
+    /// Users who come each second, in batches of the whole number of it
+    #[arg(
+        long,
+        value_name = "R",
+        env = "REENACT_SPAWN_RATE",
+        default_value_t = 1.0,
+        requires = "users"
+    )]
+    spawn_rate: f64,
+    /// Release nothing so long after the first release, or later: 30s, 5m, or seconds; what is in flight goes on to its end
+    #[arg(long, value_name = "TIME", env = "REENACT_RUN_TIME", requires = "users",
+          conflicts_with = "duration", value_parser = time)]
+    run_time: Option<Duration>,
+    /// How long users think: constant:S or between:A:B seconds after an end, pacing:S seconds from one request to the next,
+    /// throughput:R requests a second at most
+    #[arg(long, value_name = "RULE", env = "REENACT_THINK", default_value_t, requires = "users")]
+    think: Think,
+    /// Release so many requests at once, and when all of these have ended the next so many: 1,2,4,8
+    #[arg(
+        long,
+        value_name = "N,...",
+        env = "REENACT_BURSTS",
+        value_delimiter = ',',
+        conflicts_with = "rounds"
+    )]
+    bursts: Option<Vec<u32>>,
+    /// Pause after each burst
+    #[arg(long, value_name = "TIME", env = "REENACT_BURST_PAUSE", default_value = "0",
+          requires = "bursts", value_parser = time)]
+    burst_pause: Duration,
+}
+
+/// A reactive load that was asked for.
+enum Asked<'a> {
+    Bursts(&'a [u32]),
+    Concurrency(u32),
+    Users(u32),
 }
 
 /// Most requests in flight that are asked for: a port is 16 bits.
@@ -24,7 +68,7 @@ const MOST: u32 = 65_535;
 impl LoadArgs {
     /// Returns whether a load is asked for.
     pub(super) fn is_given(&self) -> bool {
-        self.given().next().is_some()
+        self.asked().is_some()
     }
 
     /// Checks that no more than one clock is asked for; `others` are those of other arguments.
@@ -32,8 +76,13 @@ impl LoadArgs {
     /// # Errors
     /// There are two.
     pub(super) fn check_alone(&self, others: &[(&'static str, bool)]) -> Result<(), UsageError> {
-        let others = others.iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| *flag);
-        let given: Vec<&str> = others.chain(self.given()).collect();
+        let ours = [
+            ("concurrency", self.concurrency.is_some()),
+            ("users", self.users.is_some()),
+            ("bursts", self.bursts.is_some()),
+        ];
+        let all = others.iter().chain(&ours);
+        let given: Vec<_> = all.filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect();
         if let [first, second, ..] = given[..] {
             return Err(UsageError(format!(
                 "--{first} cannot be used with --{second}: each says when exchanges are sent, and there is one clock; \
@@ -50,42 +99,100 @@ impl LoadArgs {
     pub(super) fn plan(
         &self,
         options: PlanOptions,
-        _rounds: Option<u32>,
+        rounds: Option<u32>,
     ) -> Result<PlanOptions, UsageError> {
-        if let Some(concurrency) = self.concurrency {
-            check_number("concurrency", concurrency)?;
-            return Ok(PlanOptions { timing: Timing::Reactive, ..options });
+        let Some(asked) = self.asked() else { return Ok(options) };
+        let options = PlanOptions { timing: Timing::Reactive, ..options };
+        match asked {
+            Asked::Bursts(sizes) => {
+                sizes.iter().try_for_each(|size| check_number("bursts", *size))?;
+                let most = sizes.iter().map(|size| u64::from(*size)).sum();
+                Ok(PlanOptions { rounds: u32::MAX, most: Some(most), ..options })
+            }
+            Asked::Concurrency(n) => {
+                check_number("concurrency", n)?;
+                Ok(options)
+            }
+            Asked::Users(n) => {
+                check_number("users", n)?;
+                let rate = self.spawn_rate;
+                if !(rate.is_finite() && rate > 0.0) {
+                    return Err(UsageError(format!(
+                        "--spawn-rate {rate} is no use: it must be a finite number of users per second above 0"
+                    )));
+                }
+                let endless = self.run_time.map(|_| u32::MAX);
+                Ok(PlanOptions {
+                    rounds: rounds.or(endless).unwrap_or(1),
+                    duration: self.run_time.or(options.duration),
+                    ..options
+                })
+            }
         }
-        Ok(options)
     }
 
-    /// Makes the load, if one is asked for.
-    pub(super) fn load(&self) -> Option<Box<dyn Load>> {
-        self.concurrency.map(|concurrency| Box::new(ClosedLoop { concurrency }) as Box<dyn Load>)
+    /// Makes the load, if one is asked for; `seed` is that of everything random.
+    pub(super) fn load(&self, seed: u64) -> Option<Box<dyn Load>> {
+        Some(match self.asked()? {
+            Asked::Bursts(sizes) => Box::new(Bursts::new(sizes.to_vec(), self.burst_pause)),
+            Asked::Concurrency(concurrency) => Box::new(ClosedLoop { concurrency }),
+            Asked::Users(n) => Box::new(Users::new(n, self.spawn_rate, self.think, seed)),
+        })
     }
 
-    /// Returns how many requests it releases at once.
+    /// Returns how many requests it may release at once.
     pub(super) fn peak(&self) -> u64 {
-        u64::from(self.concurrency.unwrap_or(0))
+        match self.asked() {
+            Some(Asked::Bursts(sizes)) => sizes.iter().copied().max().unwrap_or(0).into(),
+            Some(Asked::Concurrency(n) | Asked::Users(n)) => n.into(),
+            None => 0,
+        }
     }
 
     /// Says when a release is due, in words; none for a load whose due times are known before.
     pub(super) fn due_words(&self) -> Option<String> {
-        self.concurrency.map(|n| format!("when fewer than {n} are in flight"))
+        Some(match self.asked()? {
+            Asked::Bursts(sizes) => {
+                let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+                format!(
+                    "with its burst ({}), {} s after the burst before has ended",
+                    sizes.join(", "),
+                    self.burst_pause.as_secs_f64()
+                )
+            }
+            Asked::Concurrency(n) => format!("when fewer than {n} are in flight"),
+            Asked::Users(n) => format!(
+                "when the next of {n} users, who come {} a second, has thought ({})",
+                self.spawn_rate, self.think
+            ),
+        })
     }
 
     /// Puts the options in, by flag.
-    pub(super) fn describe(&self, options: &mut serde_json::Map<String, serde_json::Value>) {
-        if let Some(concurrency) = self.concurrency {
-            options.insert("concurrency".to_owned(), json!(concurrency));
+    pub(super) fn describe(&self, options: &mut Map<String, Value>) {
+        let mut put = |flag: &str, value: Value| options.insert(flag.to_owned(), value);
+        match self.asked() {
+            Some(Asked::Bursts(sizes)) => {
+                put("bursts", json!(sizes));
+                put("burst-pause", json!(self.burst_pause.as_secs_f64()));
+            }
+            Some(Asked::Concurrency(n)) => {
+                put("concurrency", json!(n));
+            }
+            Some(Asked::Users(n)) => {
+                put("users", json!(n));
+                put("spawn-rate", json!(self.spawn_rate));
+                put("run-time", json!(self.run_time.map(|time| time.as_secs_f64())));
+                put("think", json!(self.think.to_string()));
+            }
+            None => {}
         }
     }
 
-    fn given(&self) -> impl Iterator<Item = &'static str> {
-        [("concurrency", self.concurrency.is_some())]
-            .into_iter()
-            .filter(|(_, is_given)| *is_given)
-            .map(|(flag, _)| flag)
+    fn asked(&self) -> Option<Asked<'_>> {
+        let bursts = self.bursts.as_deref().map(Asked::Bursts);
+        let concurrency = self.concurrency.map(Asked::Concurrency);
+        bursts.or(concurrency).or_else(|| self.users.map(Asked::Users))
     }
 }
 

@@ -137,7 +137,7 @@ impl<'a> Stage<'a> {
             fetch,
             known: Arc::clone(&self.known),
             plan,
-            load: args.load.load(),
+            load: args.load.load(args.when.seed),
             rewrite: self.rewrite.clone(),
             balancer,
             targets: args.origins(),

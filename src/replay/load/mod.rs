@@ -6,14 +6,22 @@
 //!
 //! | file | load |
 //! |---|---|
+//! | [`bursts`] | so many at once, the next so many when all of these have ended |
 //! | [`closed`] | a closed loop: as many in flight as there are slots, while work remains |
+//! | [`users`] | users who send, think ([`think`]), and send again |
 
+pub mod bursts;
 pub mod closed;
+pub mod think;
+pub mod users;
 
 use crate::clock::Nanos;
 use crate::replay::plan::Release;
 
+pub use bursts::Bursts;
 pub use closed::ClosedLoop;
+pub use think::{Think, ThinkError};
+pub use users::Users;
 
 /// Leave to release one exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
