@@ -22,6 +22,7 @@
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`warmup`] | which rows no figure counts |
 //! | [`verdict`] | every reason against the measurement, as a sentence; `pulse.rs` watches the calls' thread |
+//! | [`calibrate`] | what we can do on this machine, measured before a run against [`sink`] |
 //! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
 //!
 //! What must hold: due times are absolute, and fixed before the run unless they follow from the ends of others; a release
@@ -32,6 +33,7 @@
 
 pub mod arrival;
 pub mod balance;
+pub mod calibrate;
 pub mod call;
 pub mod conductor;
 pub mod ending;
@@ -56,6 +58,7 @@ pub mod row;
 pub mod run;
 pub mod scale;
 pub mod session;
+pub mod sink;
 pub mod splice;
 pub mod summary;
 pub mod survey;

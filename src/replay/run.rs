@@ -283,7 +283,7 @@ fn clock_step(clock: Clock) -> Duration {
         .unwrap_or(Duration::MAX)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, RunFailure> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, RunFailure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // A release comes from another thread: it goes before whatever frames are waiting to be read.
@@ -292,7 +292,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, RunFailure> {
         .map_err(RunFailure::Thread)
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<std::thread::JoinHandle<T>, RunFailure> {
@@ -300,7 +300,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Joins a thread; its panic goes on here.
-fn join<T>(thread: std::thread::JoinHandle<T>) -> T {
+pub(super) fn join<T>(thread: std::thread::JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

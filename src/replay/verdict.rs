@@ -35,6 +35,8 @@ pub struct Evidence {
     pub cpu_wait: Option<Duration>,
     /// Smallest step of the clock.
     pub clock_step: Duration,
+    /// 99th percentile of how late requests of the calibration reached its server.
+    pub calibrated_p99: Option<Duration>,
     /// 99th percentile of the time from due to the moment in which a call ran.
     pub dispatch_p99: Option<Duration>,
     /// 99th percentile of the time that the calls' thread took to come round.
@@ -69,6 +71,13 @@ pub enum Reason {
     CpuStarved {
         /// Mean wait for a CPU.
         wait: Duration,
+    },
+    /// The calibration was late.
+    Jittery {
+        /// 99th percentile of how late its requests arrived.
+        p99: Duration,
+        /// What this plan bears.
+        limit: Duration,
     },
     /// It was stopped.
     Interrupted {
@@ -203,6 +212,10 @@ fn about_the_plan(evidence: &Evidence, reasons: &mut Vec<Reason>) {
 }
 
 fn about_the_machine(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+    let limit = late_limit(evidence.median_gap);
+    if let Some(p99) = evidence.calibrated_p99.filter(|p99| *p99 > limit) {
+        reasons.push(Reason::Jittery { p99, limit });
+    }
     if let Some(wait) = evidence.cpu_wait.filter(|wait| *wait > CPU_WAIT_MOST) {
         reasons.push(Reason::CpuStarved { wait });
     }
@@ -235,7 +248,8 @@ impl Reason {
     pub fn weight(&self) -> Weight {
         let grave = match *self {
             Self::Interrupted { .. } | Self::Unanswered { .. } => true,
-            Self::SamplesDropped { .. } => false,
+            // What the run itself did weighs more: its lateness has a reason of its own.
+            Self::Jittery { .. } | Self::SamplesDropped { .. } => false,
             Self::Busy { cpus } => cpus > BUSY_GRAVE,
             Self::CoarseClock { step } => step > CLOCK_STEP_GRAVE,
             Self::CpuStarved { wait } => wait > CPU_WAIT_GRAVE,
@@ -268,6 +282,14 @@ impl fmt::Display for Reason {
                 "The thread that reads responses waited {} on average for a CPU, so its stamps are late by as much. Free \
                  CPUs on this machine, or run the replay on another one than the target.",
                 ms(wait)
+            ),
+            Self::Jittery { p99, limit } => write!(
+                f,
+                "Before the run, requests reached a server on this machine {} (99th percentile) after they were due, more than \
+                 the {} that this plan bears. Arrivals at the target are no more exact. Free CPUs on this machine, or give \
+                 --spin-us more.",
+                ms(p99),
+                ms(limit)
             ),
             Self::Interrupted { released, planned } => write!(
                 f,
@@ -392,6 +414,7 @@ mod tests {
         doubt(|e| e.calls_cpus = Some(0.71), "busy 71 %");
         invalid(|e| e.calls_cpus = Some(0.96), "busy 96 %");
         doubt(|e| e.dropped_samples = 2, "2 readings");
+        doubt(|e| e.calibrated_p99 = Some(ms(60.0)), "60.00 ms (99th percentile)");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tables of what the run was made on: GPUs, the sending machine, the manifest.
 
-use crate::results::manifest::Quantiles;
+use crate::results::manifest::{Calibration, Quantiles};
 
 use super::series::Level;
 use super::summary::Summary;
@@ -72,6 +72,13 @@ pub(super) fn instrument(summary: &Summary) -> Table {
             rows.push([vec![name.to_owned()], times.to_vec()].concat());
         }
     };
+    let before = summary.manifest.calibration;
+    if let Some(Calibration { jitter, .. }) = &before {
+        put(
+            &format!("Before the run: due until a local server read, {:.0}/s", jitter.rate_per_s),
+            &jitter.late,
+        );
+    }
     put("Due until the call ran", &seen.dispatch);
     put("Until the calls' thread came round", &seen.stalls);
     let busy = |cpus: Option<f64>| cpus.map_or_else(none, |cpus| format!("{:.0} %", cpus * 100.0));
@@ -88,9 +95,13 @@ pub(super) fn instrument(summary: &Summary) -> Table {
         title: "The measurement itself",
         note: format!(
             "Nothing of this is subtracted from anything. CPU time of the calls' thread {}, of the process {} (100 % is one \
-             CPU).{}",
+             CPU).{}{}",
             busy(seen.calls_cpus),
             busy(seen.process_cpus),
+            before.map_or_else(String::new, |found| format!(
+                " Before the run one thread read {} events/s.",
+                three(found.events.events_per_s)
+            )),
             round_trips.concat()
         ),
         head: ["", "p50", "p90", "p99", "max"].map(str::to_owned).to_vec(),

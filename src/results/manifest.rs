@@ -59,6 +59,8 @@ pub struct Manifest {
     pub output_pinned: BTreeMap<String, u64>,
     /// Lateness of the releases.
     pub lateness: Quantiles,
+    /// What it measured of itself before the run, against a server of its own.
+    pub calibration: Option<Calibration>,
     /// What the program measured of itself while the run went on.
     pub instrument: Instrument,
     /// Whether the measurement can be trusted.
@@ -186,6 +188,40 @@ pub struct Counts {
     pub errors: u64,
     /// Of those in the plan that were sent or tried, the warm-up: counted here, and in no other figure.
     pub warmup: u64,
+}
+
+/// What the program can do on its machine, measured before a run against a server of its own on loopback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Calibration {
+    /// How late requests reach a server.
+    pub jitter: SendJitter,
+    /// How fast events are read.
+    pub events: EventRate,
+    /// How long it took to find out, seconds.
+    pub took_s: f64,
+}
+
+/// How late requests reach a server on loopback: from due to the server's stamp at the first bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SendJitter {
+    /// Requests per second, evenly spaced.
+    pub rate_per_s: f64,
+    /// Requests that were sent.
+    pub sends: u64,
+    /// How late they were.
+    pub late: Quantiles,
+}
+
+/// How fast one thread reads a stream of events that is written as fast as it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventRate {
+    /// Events per second, by their stamps.
+    pub events_per_s: f64,
+    /// CPU time of the thread for one event, nanoseconds.
+    pub event_ns: f64,
 }
 
 /// What the program measured of itself while a run went on. Nothing of it is subtracted from anything.

@@ -6,7 +6,7 @@ use std::process::Output;
 use reenact::results::RunReader;
 use reenact::results::manifest::Manifest;
 
-use crate::replay_support::{Recorded, reenact, write_trace};
+use crate::replay_support::{Recorded, command, reenact, write_trace};
 use crate::support::Upstream;
 
 const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
@@ -69,4 +69,26 @@ fn a_run_says_what_it_measured_of_itself() {
     let markdown = std::fs::read_to_string(scene.out("run").join("summary.md")).unwrap();
     assert!(markdown.contains("## The measurement itself"), "{report}\n{markdown}");
     assert!(markdown.contains("Round trip to http://127.0.0.1"), "{markdown}");
+}
+
+#[test]
+fn a_calibration_comes_before_a_run_and_is_kept() {
+    let scene = Scene::chats(3);
+    let (url, out) = (scene.server.url(), scene.out("run").display().to_string());
+    let output = command(&["replay", &scene.trace, "--target", &url, "--out", &out])
+        .env_remove("REENACT_NO_CALIBRATION")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("This machine, by a server on loopback: at 50/s"), "{said}");
+    let found = scene.manifest("run").calibration.unwrap();
+    assert_eq!((found.jitter.rate_per_s, found.jitter.sends), (50.0, 20));
+    assert!(found.jitter.late.p99_ns > 0 && found.events.events_per_s > 1_000.0, "{found:?}");
+    assert_eq!(
+        scene.manifest("run").counts.complete,
+        3,
+        "the target saw the plan, and nothing else"
+    );
+    scene.replay("without", &["--no-calibration"]);
+    assert_eq!(scene.manifest("without").calibration, None);
 }

@@ -27,6 +27,7 @@ use crate::cli::telemetry::TelemetryArgs;
 use super::client::ClientArgs;
 use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
+use super::measure::MeasureArgs;
 use super::scale::ScaleArgs;
 use super::targets::TargetArgs;
 
@@ -75,6 +76,8 @@ pub(in crate::cli) struct ReplayArgs {
     pub(super) how: HowArgs,
     #[command(flatten)]
     pub(super) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(super) measure: MeasureArgs,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
     #[command(flatten)]
@@ -304,6 +307,7 @@ impl ReplayArgs {
         self.judge.describe(&mut options);
         self.scale.put(&mut options);
         self.load.describe(&mut options);
+        self.measure.describe(&mut options);
         options
     }
 }

@@ -18,6 +18,7 @@ mod client;
 mod judge;
 mod lengths;
 mod load;
+mod measure;
 mod output;
 mod scale;
 mod stage;

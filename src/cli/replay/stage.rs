@@ -1,5 +1,6 @@
 //! One run of a plan, as often as a command asks for it: everything from the plan to a finished run folder.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,9 @@ use crate::replay::run::{self, Ran, Setup, Stop};
 use crate::replay::summary::Summary;
 use crate::replay::verdict::{Evidence, Reason, Weight, reasons, verdict};
 use crate::results::RunWriter;
-use crate::results::manifest::{ConnectRtt, Instrument, Manifest, Target, TraceIdentity};
+use crate::results::manifest::{
+    Calibration, ConnectRtt, Instrument, Manifest, Target, TraceIdentity,
+};
 use crate::results::recorded::output_text;
 use crate::results::slo::Judgement;
 use crate::telemetry;
@@ -41,6 +44,8 @@ pub(super) struct Stage<'a> {
     rewrite: Rewrite,
     /// Whether a run ends as soon as it can't keep its objectives any more.
     until_lost: bool,
+    /// What this machine can do: found out before the first run.
+    calibration: OnceCell<Option<Calibration>>,
 }
 
 /// A run that has ended, its folder closed.
@@ -72,6 +77,7 @@ impl<'a> Stage<'a> {
             known,
             rewrite,
             until_lost: false,
+            calibration: OnceCell::new(),
         })
     }
 
@@ -80,14 +86,16 @@ impl<'a> Stage<'a> {
         let args = self.args;
         let totals = plan.totals();
         let route = args.route(totals.peak_per_instant.max(args.load.peak()))?;
+        let spin = Duration::from_micros(args.when.spin_us);
         let balancer = args.balancer()?;
         let tried = run::preflight(&args.origins(), &route, &self.known)?;
         let targets = self.describe_targets(&route)?;
+        let calibration = *self.calibration.get_or_init(|| args.measure.calibrate(&totals, spin));
         let (sent, compared) = (self.trace.sibling(), self.trace.sibling());
         let signals = Signals::listen()?;
 
         let clock = Clock::start();
-        let mut manifest = self.manifest(clock, targets);
+        let mut manifest = Manifest { calibration, ..self.manifest(clock, targets) };
         let writer = RunWriter::create(out, &manifest)?;
         let progress = Arc::new(Progress::default());
         let (ledger, bookkeeper) = ledger::start(Desk {
@@ -264,6 +272,7 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
         starved_most: ran.paced.starved_most,
         cpu_wait: ran.cpu_wait,
         clock_step: ran.clock_step,
+        calibrated_p99: manifest.calibration.map(|found| nanos(found.jitter.late.p99_ns)),
         dispatch_p99: summary.dispatch.quantile(0.99).map(Duration::from_nanos),
         stall_p99: ran.stalls.quantile(0.99).map(Duration::from_nanos),
         stall_most: Duration::from_nanos(ran.stalls.max().unwrap_or(0)),
@@ -276,6 +285,10 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
         reasons.into_iter().partition(|reason| reason.weight() == Weight::Invalidates);
     manifest.reasons = grave.iter().map(ToString::to_string).collect();
     manifest.doubts = doubts.iter().map(ToString::to_string).collect();
+}
+
+fn nanos(ns: i64) -> Duration {
+    Duration::from_nanos(ns.max(0).cast_unsigned())
 }
 
 fn identity(path: &Path, trace: &Trace) -> anyhow::Result<TraceIdentity> {
