@@ -11,10 +11,11 @@ use crate::privacy::held::{Held, Kind, Masks};
 use crate::privacy::json::NotJson;
 use crate::privacy::known::InEvent;
 use crate::privacy::patterns::{Found, More, Patterns, Scanner};
+use crate::privacy::plan::{Around, Indexes, Streams};
 use crate::privacy::pointer::Pointer;
 use crate::privacy::text::{Keys, Text, Texts, Work};
-use crate::privacy::units::{Escapes, UnitReader};
-use crate::privacy::values::{Around, Document, Indexes, Streams};
+use crate::privacy::units::{Escapes, UnitReader, plain_len};
+use crate::privacy::values::Document;
 use crate::trace::Frames;
 use crate::trace::record::{Event, ExchangeId, FrameRef, Side};
 
@@ -235,8 +236,16 @@ impl JsonBody {
 impl TextBody {
     fn read(&mut self, work: &mut Work<'_>, end: u64, more: More) {
         let bytes = work.held.raw(self.at, end).to_vec();
-        let text = &mut self.text;
-        for byte in bytes {
+        let (text, mut rest) = (&mut self.text, &bytes[..]);
+        while let Some((&byte, after)) = rest.split_first() {
+            let plain = if self.reader.pending() == 0 { plain_len(rest) } else { 0 };
+            if plain > 0 {
+                text.plain(work, self.at, &rest[..plain]);
+                rest = &rest[plain..];
+                self.at += plain as u64;
+                continue;
+            }
+            rest = after;
             let mut at = self.at - u64::from(self.reader.pending());
             self.reader.push(Escapes::None, byte, |unit| {
                 text.unit(work, at, unit);

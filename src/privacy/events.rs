@@ -4,11 +4,12 @@ use crate::privacy::held::Kind;
 use crate::privacy::json::NotJson;
 use crate::privacy::known::{InEvent, is_name};
 use crate::privacy::patterns::More;
+use crate::privacy::plan::{Around, Streams, indexes};
 use crate::privacy::pointer::Pointer;
 use crate::privacy::template::{Slots, Templates};
 use crate::privacy::text::{Text, Texts, Work};
 use crate::privacy::units::{Escapes, UnitReader};
-use crate::privacy::values::{Around, Document, Streams, indexes};
+use crate::privacy::values::Document;
 
 /// Replaces what is in the events of one body.
 #[derive(Debug)]

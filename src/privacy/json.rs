@@ -3,7 +3,7 @@
 //! Strict where it matters: what is not JSON is an error at once, so that no text can pass for structure. Several documents
 //! may follow each other, with white space or NUL between.
 
-use crate::privacy::units::{Escapes, Unit, UnitReader};
+use crate::privacy::units::{Escapes, Unit, UnitReader, plain_len};
 
 /// Reads documents.
 #[derive(Debug)]
@@ -31,11 +31,13 @@ pub(super) enum Level {
 
 /// A part of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Part<'a> {
     /// A string begins, a key or a value: its first character, or its end, is at this offset.
     Open(u64, Role),
     /// A character of it, from this offset.
     Unit(u64, Unit),
+    /// Characters of it that are a byte each, from this offset.
+    Plain(u64, &'a [u8]),
     /// It has ended before this offset.
     Close(u64, Role),
     /// A number, true, false or null.
@@ -136,7 +138,7 @@ impl Lexer {
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        mut tell: impl FnMut(&[Level], Part) -> Tell,
+        mut tell: impl FnMut(&[Level], Part<'_>) -> Tell,
     ) -> Result<(), NotJson> {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
@@ -171,7 +173,7 @@ impl Lexer {
     /// Ends the body; returns whether the last document was whole.
     pub(super) fn finish(
         &mut self,
-        mut tell: impl FnMut(&[Level], Part) -> Tell,
+        mut tell: impl FnMut(&[Level], Part<'_>) -> Tell,
     ) -> Result<bool, NotJson> {
         match self.state {
             State::Scalar => self.end_scalar(&mut tell)?,
@@ -194,7 +196,7 @@ impl Lexer {
         &mut self,
         role: Role,
         bytes: &[u8],
-        tell: &mut impl FnMut(&[Level], Part) -> Tell,
+        tell: &mut impl FnMut(&[Level], Part<'_>) -> Tell,
     ) -> usize {
         if self.reader.pending() > 0 {
             return 0;
@@ -202,15 +204,13 @@ impl Lexer {
         if role == Role::Value && self.asked == Tell::Close {
             return unlooked(bytes);
         }
-        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        let mut len = 0;
-        for byte in bytes.iter().take_while(|byte| is_plain(byte)) {
-            let unit = Unit { char: Some(char::from(*byte)), len: 1 };
-            note(role, &mut self.key, unit);
-            if self.asked == Tell::Units {
-                tell(&self.path, Part::Unit(self.at + len as u64, unit));
-            }
-            len += 1;
+        let len = plain_len(bytes);
+        if role == Role::Key {
+            let told = len.min(MAX_KEY.saturating_sub(self.key.len()));
+            self.key.extend(bytes[..told].iter().map(|byte| char::from(*byte)));
+        }
+        if len > 0 && self.asked == Tell::Units {
+            tell(&self.path, Part::Plain(self.at, &bytes[..len]));
         }
         len
     }
@@ -219,7 +219,7 @@ impl Lexer {
         &mut self,
         role: Role,
         byte: u8,
-        tell: &mut impl FnMut(&[Level], Part) -> Tell,
+        tell: &mut impl FnMut(&[Level], Part<'_>) -> Tell,
     ) -> Result<(), NotJson> {
         let at = self.at;
         if byte == b'"' && !self.reader.awaits_escaped() {
@@ -258,7 +258,7 @@ impl Lexer {
     fn structure(
         &mut self,
         byte: u8,
-        tell: &mut impl FnMut(&[Level], Part) -> Tell,
+        tell: &mut impl FnMut(&[Level], Part<'_>) -> Tell,
     ) -> Result<(), NotJson> {
         if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') || byte == 0 && self.path.is_empty() {
             return Ok(());
@@ -293,7 +293,7 @@ impl Lexer {
         Ok(())
     }
 
-    fn open(&mut self, role: Role, tell: &mut impl FnMut(&[Level], Part) -> Tell) -> State {
+    fn open(&mut self, role: Role, tell: &mut impl FnMut(&[Level], Part<'_>) -> Tell) -> State {
         self.key.clear();
         self.asked = tell(&self.path, Part::Open(self.at + 1, role));
         State::String(role)
@@ -318,7 +318,10 @@ impl Lexer {
         }
     }
 
-    fn end_scalar(&mut self, tell: &mut impl FnMut(&[Level], Part) -> Tell) -> Result<(), NotJson> {
+    fn end_scalar(
+        &mut self,
+        tell: &mut impl FnMut(&[Level], Part<'_>) -> Tell,
+    ) -> Result<(), NotJson> {
         let text = &*self.scalar.text;
         let is_word = ["true", "false", "null", "NaN", "Infinity", "-Infinity"].contains(&text);
         if !is_word && serde_json::from_str::<serde_json::Number>(text).is_err() {
@@ -362,10 +365,11 @@ mod tests {
     fn read(pieces: &[&[u8]]) -> Result<(Vec<String>, bool), NotJson> {
         let mut lexer = Lexer::new(0);
         let (mut told, mut text) = (Vec::new(), String::new());
-        let mut tell = |path: &[Level], part: Part| {
+        let mut tell = |path: &[Level], part: Part<'_>| {
             match part {
                 Part::Open(..) => text.clear(),
                 Part::Unit(_, unit) => text.push(unit.char.unwrap_or('\u{fffd}')),
+                Part::Plain(_, plain) => text.push_str(str::from_utf8(plain).unwrap()),
                 Part::Close(_, Role::Key) => told.push(format!("{} key {text}", path_text(path))),
                 Part::Close(_, Role::Value) => told.push(format!("{} {text:?}", path_text(path))),
                 Part::Scalar { len, .. } => told.push(format!("{} {len}", path_text(path))),

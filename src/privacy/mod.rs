@@ -5,7 +5,7 @@
 //! equal values stay equal, and nothing leads back without it.
 //!
 //! ```text
-//! frames -> held.rs (bytes that wait) -> body.rs (which form) -> events.rs, json.rs -> values.rs (what each string is)
+//! frames -> held.rs (bytes that wait) -> body.rs (which form) -> events.rs, json.rs -> plan.rs, values.rs (what each string is)
 //!        -> text.rs (patterns.rs, standin.rs), media.rs -> the same frames, replaced
 //! ```
 //!
@@ -31,6 +31,7 @@ mod known;
 mod media;
 mod members;
 mod patterns;
+mod plan;
 mod pointer;
 mod policy;
 mod prompt;

@@ -8,7 +8,8 @@ use std::ops::Range;
 use regex_automata::hybrid::BuildError;
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::hybrid::regex::{Cache, Regex};
-use regex_automata::nfa::thompson;
+use regex_automata::meta;
+use regex_automata::nfa::thompson::{self, NFA, State};
 use regex_automata::util::prefilter::Prefilter;
 use regex_automata::util::start;
 use regex_automata::util::syntax::{self, parse_many_with};
@@ -23,9 +24,18 @@ pub(super) struct Patterns {
     /// The same, but it does not end with the first match: it knows whether any has begun.
     begun: DFA,
     begun_cache: dfa::Cache,
-    /// Finds what each match begins with, far sooner; none when that may be too much.
-    prefixes: Option<Prefilter>,
+    haste: Haste,
     look_behind: usize,
+}
+
+/// What tells of most texts that there is nothing in them, without a look at each byte.
+struct Haste {
+    /// The expressions, each by itself, since what is quick about one is lost among others.
+    each: Vec<meta::Regex>,
+    /// Finds what each match begins with; none when that may be too much.
+    prefixes: Option<Prefilter>,
+    /// Which bytes are in no match: nothing that has begun goes on beyond one.
+    is_foreign: [bool; 256],
 }
 
 /// What is known of a text without having looked for the matches in it.
@@ -68,6 +78,8 @@ pub(super) enum More {
 
 /// Longest match that is followed whole.
 const MAX_MATCH: usize = 64 << 10;
+/// Bytes of the expressions, compiled.
+const NFA_LIMIT: usize = 8 << 20;
 
 /// Checks and compiles expressions, for texts of bytes.
 fn compile(patterns: &[String]) -> Result<(Regex, DFA), PolicyError> {
@@ -89,7 +101,7 @@ fn syntax_config() -> syntax::Config {
 
 fn build(patterns: &[String]) -> Result<(Regex, DFA), Box<BuildError>> {
     let syntax = syntax_config();
-    let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(8 << 20));
+    let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(NFA_LIMIT));
     let dfa = DFA::config().cache_capacity(4 << 20).skip_cache_capacity_check(true);
     let regex = Regex::builder()
         .syntax(syntax)
@@ -133,48 +145,41 @@ impl Patterns {
         }
         let (regex, begun) = compile(patterns)?;
         let (cache, begun_cache) = (regex.create_cache(), begun.create_cache());
-        let prefixes = parse_many_with(patterns, &syntax_config())
-            .ok()
-            .and_then(|hirs| Prefilter::from_hirs_prefix(MatchKind::LeftmostFirst, &hirs));
-        Ok(Some(Self { regex, cache, begun, begun_cache, prefixes, look_behind }))
+        let haste = Haste::new(patterns, begun.get_nfa()).map_err(|why| PolicyError::Pattern {
+            pattern: patterns.join(" | "),
+            why: why.to_string(),
+        })?;
+        Ok(Some(Self { regex, cache, begun, begun_cache, haste, look_behind }))
     }
 
     /// Looks over `text` from `lead` on, not further back for a beginning than is asked for.
     fn survey(&mut self, text: &[u8], lead: usize) -> Survey {
         let from = text.len().saturating_sub(self.look_behind).max(lead);
-        let span = Span::from(lead..text.len());
-        if let Some(prefixes) = &self.prefixes
-            && prefixes.find(text, span).is_none()
-        {
-            // Nothing begins here but what begins with the front of such a prefix, cut by the end.
-            let cut = text.len().saturating_sub(prefixes.max_needle_len().saturating_sub(1));
-            let Survey { quiet, .. } = self.follow(text, from.max(cut));
-            return Survey { quiet, may_match: false };
-        }
-        let Survey { quiet, may_match } = self.follow(text, from);
-        Survey { quiet, may_match: may_match || from > lead }
+        let Survey { quiet, may_match } = self.haste.survey(text, lead, from);
+        Survey { quiet: self.quiet(text, quiet), may_match }
     }
 
-    /// Looks at each byte of `text` from `from` on.
-    fn follow(&mut self, text: &[u8], from: usize) -> Survey {
+    /// Returns the offset in `text` before which nothing is the beginning of a match that has not ended; none is before `from`.
+    fn quiet(&mut self, text: &[u8], from: usize) -> usize {
         let (dfa, cache) = (&self.begun, &mut self.begun_cache);
         let start_after = |cache: &mut _, at: usize| {
             let before = at.checked_sub(1).map(|before| text[before]);
             let config = start::Config::new().look_behind(before).anchored(Anchored::No);
             dfa.start_state(cache, &config).ok()
         };
-        let unknown = |quiet| Survey { quiet, may_match: true };
-        let Some(mut state) = start_after(cache, from) else { return unknown(from) };
+        if from == text.len() {
+            return from;
+        }
+        let Some(mut state) = start_after(cache, from) else { return from };
         // Unless what stands before a match matters, all starts are one; but a cache that is emptied names them anew.
         let is_one_start = dfa.get_nfa().look_set_prefix_any().is_empty();
         let (mut start, mut clears) = (Some(state), cache.clear_count());
-        let (mut quiet, mut may_match) = (from, false);
+        let mut quiet = from;
         for at in from..text.len() {
-            let Ok(next) = dfa.next_state(cache, state, text[at]) else { return unknown(quiet) };
+            let Ok(next) = dfa.next_state(cache, state, text[at]) else { return quiet };
             state = next;
-            may_match |= state.is_match();
             if state.is_dead() {
-                return Survey { quiet: text.len(), may_match };
+                return text.len();
             }
             if !is_one_start || cache.clear_count() != clears {
                 start = start_after(cache, at + 1);
@@ -184,9 +189,75 @@ impl Patterns {
                 quiet = at + 1;
             }
         }
-        may_match |= dfa.next_eoi_state(cache, state).map_or(true, |state| state.is_match());
-        Survey { quiet, may_match }
+        quiet
     }
+}
+
+// === impl Haste ===
+
+impl Haste {
+    fn new(patterns: &[String], nfa: &NFA) -> Result<Self, Box<meta::BuildError>> {
+        let config = meta::Config::new().utf8_empty(false).nfa_size_limit(Some(NFA_LIMIT));
+        let build = |pattern: &String| {
+            let mut builder = meta::Builder::new();
+            builder
+                .configure(config.clone())
+                .syntax(syntax_config())
+                .build(pattern)
+                .map_err(Box::new)
+        };
+        let each = patterns.iter().map(build).collect::<Result<_, _>>()?;
+        let prefixes = parse_many_with(patterns, &syntax_config())
+            .ok()
+            .and_then(|parsed| Prefilter::from_hirs_prefix(MatchKind::LeftmostFirst, &parsed));
+        Ok(Self { each, prefixes, is_foreign: foreign(nfa) })
+    }
+
+    /// Says of `text` from `lead` on whether anything may match, and how far it is certain that nothing is the beginning of
+    /// a match that has not ended; no such is before `from`.
+    fn survey(&self, text: &[u8], lead: usize, from: usize) -> Survey {
+        let last_foreign =
+            text[from..].iter().rposition(|byte| self.is_foreign[usize::from(*byte)]);
+        let quiet = last_foreign.map_or(from, |last| from + last + 1);
+        let span = Span::from(lead..text.len());
+        if let Some(prefixes) = &self.prefixes
+            && prefixes.find(text, span).is_none()
+        {
+            // Nothing begins here but what begins with the front of such a prefix, cut by the end.
+            let cut = text.len().saturating_sub(prefixes.max_needle_len().saturating_sub(1));
+            return Survey { quiet: quiet.max(cut), may_match: false };
+        }
+        let input = Input::new(text).span(span);
+        Survey { quiet, may_match: self.each.iter().any(|regex| regex.is_match(input.clone())) }
+    }
+}
+
+/// Returns which bytes no match can have.
+fn foreign(nfa: &NFA) -> [bool; 256] {
+    let mut is_foreign = [true; 256];
+    let mut known = vec![false; nfa.states().len()];
+    let mut next = vec![nfa.start_anchored()];
+    while let Some(id) = next.pop() {
+        if std::mem::replace(&mut known[id.as_usize()], true) {
+            continue;
+        }
+        let mut goes = |from: u8, until: u8, to| {
+            is_foreign[usize::from(from)..=usize::from(until)].fill(false);
+            next.push(to);
+        };
+        match nfa.state(id) {
+            State::ByteRange { trans } => goes(trans.start, trans.end, trans.next),
+            State::Sparse(many) => {
+                many.transitions.iter().for_each(|trans| goes(trans.start, trans.end, trans.next));
+            }
+            State::Dense(_) => return [false; 256],
+            State::Look { next: to, .. } | State::Capture { next: to, .. } => next.push(*to),
+            State::Union { alternates } => next.extend(alternates.iter().copied()),
+            State::BinaryUnion { alt1, alt2 } => next.extend([*alt1, *alt2]),
+            State::Fail | State::Match { .. } => {}
+        }
+    }
+    is_foreign
 }
 
 // === impl Scanner ===
@@ -352,6 +423,36 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_survey_overlooks_nothing(
+            text in "(sk-|[a-cé01@. \"\n-]){0,24}",
+            more in "[a-c01@. \"\n-]{0,12}",
+            lead in 0..2_usize,
+        ) {
+            let lists: [&[&str]; 6] = [
+                &["sk-[a-c]{2,}", "b-1"],
+                &["[a-cé.]+@[a-c.]+"],
+                &[r#"a"[^"]*""#],
+                &[r"(?-u:\b)\d{2}(?-u:\b)", "^a"],
+                &["(?i)SK-.", "é+"],
+                &["x*", "1.*0$"],
+            ];
+            let whole = format!("{text}{more}");
+            for list in lists {
+                let mut patterns = patterns(list);
+                let lead = lead.min(text.len());
+                let Survey { quiet, may_match } = patterns.survey(text.as_bytes(), lead);
+                let Patterns { regex, cache, .. } = &mut patterns;
+                let input = |text| Input::new(text).range(lead..);
+                let is_match = regex.find_iter(cache, input(&text)).any(|one| !one.is_empty());
+                prop_assert!(may_match || !is_match, "{:?}", list);
+                for one in regex.find_iter(cache, input(&whole)) {
+                    let goes_on = one.start() < text.len() && one.end() > text.len();
+                    prop_assert!(!goes_on || one.start() >= quiet, "{:?}: {:?}, {}", list, one, quiet);
+                }
+            }
+        }
+
         #[test]
         fn what_is_found_in_the_whole_is_found_in_any_cut(
             text in "[ab1@. -]{0,80}",

@@ -127,6 +127,7 @@ impl PromptReader {
                     let char = unit.char.unwrap_or(char::REPLACEMENT_CHARACTER);
                     blocks.push(char.encode_utf8(&mut bytes).as_bytes());
                 }
+                Part::Plain(_, plain) => blocks.push(plain),
                 Part::Scalar { number: Some(number), .. } if are_text(path) => {
                     blocks.push(number.to_string().as_bytes());
                     blocks.push(b",");

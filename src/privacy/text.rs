@@ -1,6 +1,7 @@
 //! One text, wherever its characters stand in a body: they may come in many events.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::privacy::draw::Draw;
 use crate::privacy::held::Held;
@@ -46,18 +47,21 @@ pub(super) struct Text {
     /// The text's end, which the scanner does not know yet.
     fresh: Vec<u8>,
     /// Where the characters stand that may be part of a match.
-    units: VecDeque<Place>,
+    places: VecDeque<Place>,
     /// Bytes of text so far.
     len: u64,
     shaped: String,
 }
 
-/// Where a character of a text stands in the body.
+/// Where characters of a text stand in the body, one right after the other and all as long.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     text: u64,
     at: u64,
-    len: u8,
+    count: u64,
+    /// Bytes of each, in the text and in the body.
+    text_len: u64,
+    len: u64,
 }
 
 /// A value of which only the length stays.
@@ -92,8 +96,7 @@ impl Text {
             let mut bytes = [0; 4];
             let bytes = char.encode_utf8(&mut bytes).as_bytes();
             self.fresh.extend_from_slice(bytes);
-            self.units.push_back(Place { text: self.len, at, len: unit.len });
-            self.len += bytes.len() as u64;
+            self.place(at, 1, bytes.len(), unit.len);
         }
         if work.texts == Texts::Shape {
             if unit.char.is_none() {
@@ -105,6 +108,21 @@ impl Text {
         }
     }
 
+    /// Takes characters of one byte each that stand one after the other from `at` on.
+    pub(super) fn plain(&mut self, work: &mut Work<'_>, at: u64, plain: &[u8]) {
+        if work.patterns.is_some() {
+            self.fresh.extend_from_slice(plain);
+            self.place(at, plain.len(), 1, 1);
+        }
+        if work.texts == Texts::Shape {
+            for (at, byte) in (at..).zip(plain) {
+                self.unshaped.push_back((at, 1));
+                self.standin.push(&work.keys.shape, char::from(*byte), &mut self.shaped);
+            }
+            self.put(work);
+        }
+    }
+
     /// Does what can be done with what has come by now.
     pub(super) fn settle(&mut self, work: &mut Work<'_>, more: More) {
         if more == More::No {
@@ -112,7 +130,7 @@ impl Text {
             self.put(work);
         }
         let Some(patterns) = &mut work.patterns else { return };
-        if self.fresh.is_empty() && (more == More::Yes || self.units.is_empty()) {
+        if self.fresh.is_empty() && (more == More::Yes || self.places.is_empty()) {
             return;
         }
         let mut found = Vec::new();
@@ -123,14 +141,20 @@ impl Text {
         }
         // What is decided may have been let go, and is masked by now if it has to be.
         let decided = if more == More::No { u64::MAX } else { self.scanner.decided() };
-        let known = self.units.partition_point(|place| place.text < decided);
-        self.units.drain(..known);
+        while let Some(place) = self.places.front_mut() {
+            let known = place.before(decided);
+            if known < place.count {
+                *place = place.without(known);
+                break;
+            }
+            self.places.pop_front();
+        }
     }
 
     /// Returns the offset in the body before which this text is decided, if that is not all of it.
     pub(super) fn undecided(&self) -> Option<u64> {
         let unshaped = self.unshaped.front().map(|(at, _)| *at);
-        let unscanned = self.units.front().map(|place| place.at);
+        let unscanned = self.places.front().map(|place| place.at);
         unshaped.into_iter().chain(unscanned).min()
     }
 
@@ -142,18 +166,60 @@ impl Text {
         }
     }
 
+    /// Notes where characters stand, of `text_len` bytes each in the text and `len` in the body.
+    fn place(&mut self, at: u64, count: usize, text_len: usize, len: u8) {
+        let (count, text_len) = (count as u64, text_len as u64);
+        let place = Place { text: self.len, at, count, text_len, len: len.into() };
+        self.len = place.text_end();
+        match self.places.back_mut() {
+            Some(last) if last.goes_on_with(&place) => last.count += count,
+            _ => self.places.push_back(place),
+        }
+    }
+
     fn mask(&self, work: &mut Work<'_>, found: &Found) {
-        let first = self.units.partition_point(|place| place.text < found.range.start);
-        // A match may begin within a character, when the expression speaks of bytes.
-        let first = first.saturating_sub(usize::from(
-            self.units.get(first).is_none_or(|place| place.text > found.range.start),
-        ));
-        let units = self.units.range(first..);
         let mut draw = Draw::new(&work.keys.hash, &[&found.seed]);
-        for place in units.take_while(|place| place.text < found.range.end) {
-            let mut bytes = vec![0; usize::from(place.len)];
+        let Range { start, end } = found.range;
+        for place in self.places.iter().skip_while(|place| place.text_end() <= start) {
+            // A match may begin within a character, when the expression speaks of bytes.
+            let first = start.saturating_sub(place.text) / place.text_len;
+            let last = place.before(end);
+            if last <= first {
+                break;
+            }
+            let masked = (last - first) * place.len;
+            let mut bytes = vec![0; usize::try_from(masked).unwrap_or(0)];
             draw.fill_plain(&mut bytes);
-            work.held.mask(place.at, bytes);
+            work.held.mask(place.without(first).at, bytes);
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn text_end(&self) -> u64 {
+        self.text + self.count * self.text_len
+    }
+
+    fn goes_on_with(&self, next: &Self) -> bool {
+        (self.text_len, self.len) == (next.text_len, next.len)
+            && self.text_end() == next.text
+            && self.at + self.count * self.len == next.at
+    }
+
+    /// Returns how many of these characters begin before an offset in the text.
+    fn before(&self, text: u64) -> u64 {
+        text.saturating_sub(self.text).div_ceil(self.text_len).min(self.count)
+    }
+
+    /// Returns all but the first `count`.
+    fn without(&self, count: u64) -> Self {
+        Self {
+            text: self.text + count * self.text_len,
+            at: self.at + count * self.len,
+            count: self.count - count,
+            ..*self
         }
     }
 }
@@ -161,6 +227,13 @@ impl Text {
 // === impl Scramble ===
 
 impl Scramble {
+    /// Begins another value.
+    pub(super) fn begin(&mut self) {
+        self.chain = [0; 32];
+        self.chunk.clear();
+        self.units.clear();
+    }
+
     /// Takes a character that stands at `at`.
     pub(super) fn unit(&mut self, work: &mut Work<'_>, at: u64, unit: Unit) {
         self.chunk.push(unit.char.unwrap_or('\u{fffd}'));

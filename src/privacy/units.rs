@@ -36,6 +36,16 @@ enum Step {
     EndsBefore,
 }
 
+/// Returns how many bytes at the front of `bytes` are characters by themselves, in JSON too.
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
+    const STEP: usize = 16;
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') & !matches!(byte, b'"' | b'\\');
+    // Without a way out in the midst of a step, which is many at once to the machine.
+    let all_plain = |step: &&[u8]| step.iter().fold(true, |all, byte| all & is_plain(byte));
+    let whole = STEP * bytes.chunks_exact(STEP).take_while(all_plain).count();
+    whole + bytes[whole..].iter().take_while(|byte| is_plain(byte)).count()
+}
+
 // === impl UnitReader ===
 
 impl UnitReader {

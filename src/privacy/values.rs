@@ -1,19 +1,15 @@
 //! One JSON document: each string is replaced as its place and the policy want it.
 
-use std::collections::BTreeMap;
-
 use crate::privacy::draw::Draw;
 use crate::privacy::held::Kind;
 use crate::privacy::json::{Level, Lexer, NotJson, Part, Role, Tell};
-use crate::privacy::known::{
-    InEvent, MAX_NAME, Meaning, are_text, is_index, is_member, is_name, is_schema_type, meaning,
-};
+use crate::privacy::known::{are_text, is_index};
 use crate::privacy::media::Media;
 use crate::privacy::patterns::More;
-use crate::privacy::pointer::Pointer;
-use crate::privacy::template::{Slot, SlotKind, Slots};
+use crate::privacy::plan::{Around, Plan, Streams};
+use crate::privacy::template::{Slot, SlotKind};
 use crate::privacy::text::{Scramble, Text, Texts, Work};
-use crate::privacy::units::{Escapes, Unit, UnitReader};
+use crate::privacy::units::{Escapes, Unit, UnitReader, plain_len};
 
 /// Replaces what is in one document.
 #[derive(Debug)]
@@ -22,48 +18,15 @@ pub(super) struct Document {
     values: Values,
 }
 
-/// The texts of a body that come in parts.
-#[derive(Debug, Default)]
-pub(super) struct Streams {
-    /// Which of the texts is that of a place.
-    places: BTreeMap<String, usize>,
-    texts: Vec<Text>,
-}
-
-/// Numbers that tell texts apart, by the places of what they are in.
-pub(super) type Indexes = BTreeMap<String, u64>;
-
-/// What is known beside the document.
-pub(super) struct Around<'a> {
-    pub(super) pointers: &'a [Pointer],
-    pub(super) streams: &'a mut Streams,
-    pub(super) indexes: &'a Indexes,
-    pub(super) in_event: InEvent,
-    /// When there, what was done with each value is noted, for documents like this one.
-    pub(super) slots: Option<&'a mut Slots>,
-}
-
-/// What is to be done with a string. It follows from its place and the policy, not from what it says.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Plan {
-    Keep,
-    Text,
-    /// It goes on one of the texts that come in parts.
-    Stream(usize),
-    Scramble,
-    /// It stays if this is true of it, which is of none that is longer.
-    Hold(fn(&str) -> bool, usize),
-    /// It may be base64: bare, or in a data URI alone.
-    BareMedia,
-    MediaInUri,
-}
-
 /// Does what is planned, one string after the other.
 #[derive(Debug)]
 pub(super) struct Values {
     doing: Doing,
     /// Follows from the numbers of the list before.
     numbers: [u8; 32],
+    /// What is used anew for each string.
+    scramble: Scramble,
+    raw: Vec<u8>,
 }
 
 /// What is done with the string that is open.
@@ -72,7 +35,7 @@ enum Doing {
     Keep,
     Text(Box<Text>),
     Stream(usize),
-    Scramble(Box<Scramble>),
+    Scramble,
     /// It stays or it does not; that is known when it has ended.
     Hold(Hold),
     Media(Box<Media>),
@@ -135,7 +98,7 @@ impl Document {
         let undecided = match &self.values.doing {
             Doing::Keep | Doing::Stream(_) => None,
             Doing::Text(text) => text.undecided(),
-            Doing::Scramble(scramble) => scramble.undecided(),
+            Doing::Scramble => self.values.scramble.undecided(),
             Doing::Hold(hold) => Some(hold.from),
             Doing::Media(media) => media.undecided(),
         };
@@ -143,81 +106,18 @@ impl Document {
     }
 }
 
-/// Reads a document for its indexes alone.
-///
-/// # Errors
-/// It is not JSON, or is cut.
-pub(super) fn indexes<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Indexes, NotJson> {
-    let mut indexes = Indexes::new();
-    let mut lexer = Lexer::new(0);
-    let mut tell = |path: &[Level], part: Part| {
-        if let Part::Scalar { number, .. } = part
-            && is_index(path)
-        {
-            let place = place(&path[..path.len() - 1], &Indexes::new());
-            // Several of one place, as Responses have them, count together.
-            let index = indexes.entry(place).or_insert(0_u64);
-            *index = index.wrapping_mul(1 << 20).wrapping_add(number.unwrap_or(0));
-        }
-        Tell::Close
-    };
-    for piece in pieces {
-        lexer.push(piece, &mut tell)?;
-    }
-    if lexer.finish(&mut tell)? { Ok(indexes) } else { Err(NotJson) }
-}
-
-/// Writes a path, elements of lists by the index that they say they have.
-fn place(path: &[Level], indexes: &Indexes) -> String {
-    let mut place = String::new();
-    for level in path {
-        place.push('/');
-        match level {
-            Level::Object(key) => place.push_str(key),
-            Level::Array(idx) => {
-                let by_position = format!("{place}{idx}");
-                let number = indexes.get(&by_position).copied();
-                place.push_str(
-                    &number.map_or_else(|| idx.to_string(), |number| format!("#{number}")),
-                );
-            }
-        }
-    }
-    place
-}
-
-// === impl Streams ===
-
-impl Streams {
-    /// Returns which text is that of `place`.
-    fn at(&mut self, place: String) -> usize {
-        *self.places.entry(place).or_insert_with(|| {
-            self.texts.push(Text::default());
-            self.texts.len() - 1
-        })
-    }
-
-    /// Ends all of them: what they still had to wait for does not come.
-    pub(super) fn settle(&mut self, work: &mut Work<'_>) {
-        self.texts.iter_mut().for_each(|text| text.settle(work, More::No));
-    }
-
-    /// Ends those that have waited since an offset before `limit`.
-    pub(super) fn settle_before(&mut self, work: &mut Work<'_>, limit: u64) {
-        for text in &mut self.texts {
-            if text.undecided().is_some_and(|from| from < limit) {
-                text.settle(work, More::No);
-            }
-        }
-    }
-
-    /// Returns the offset in the body before which they are decided, if that is not all of it.
-    pub(super) fn undecided(&self) -> Option<u64> {
-        self.texts.iter().filter_map(Text::undecided).min()
-    }
-}
-
 // === impl Values ===
+
+impl Default for Values {
+    fn default() -> Self {
+        Self {
+            doing: Doing::Keep,
+            numbers: [0; 32],
+            scramble: Scramble::default(),
+            raw: Vec::new(),
+        }
+    }
+}
 
 impl Values {
     fn part(
@@ -225,11 +125,12 @@ impl Values {
         work: &mut Work<'_>,
         around: &mut Around<'_>,
         path: &[Level],
-        part: Part,
+        part: Part<'_>,
     ) -> Tell {
         match part {
             Part::Open(at, role) => return self.open(work, around, path, (at, role)),
             Part::Unit(at, unit) => self.unit(work, around.streams, at, unit),
+            Part::Plain(at, plain) => self.plain(work, around.streams, at, plain),
             Part::Close(at, _) => {
                 self.close(work, around.streams);
                 if let Some(slots) = &mut around.slots {
@@ -248,7 +149,7 @@ impl Values {
         path: &[Level],
         (at, role): (u64, Role),
     ) -> Tell {
-        let plan = plan(work, around, path, role);
+        let plan = Plan::new(work, around, path, role);
         if let Some(slots) = &mut around.slots {
             let kind = if role == Role::Key { SlotKind::Fixed } else { SlotKind::String };
             slots.open(work, Slot::new(kind, plan, at));
@@ -261,27 +162,79 @@ impl Values {
         }
     }
 
+    /// Does what is planned with a whole string, which is at `at`.
+    pub(super) fn string(
+        &mut self,
+        work: &mut Work<'_>,
+        streams: &mut Streams,
+        plan: Plan,
+        (at, until): (u64, u64),
+    ) {
+        self.begin(plan);
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.clear();
+        raw.extend_from_slice(work.held.raw(at, until));
+        let (mut rest, mut at, mut reader) = (&raw[..], at, UnitReader::default());
+        while let Some((byte, after)) = rest.split_first() {
+            let plain = if reader.pending() == 0 { plain_len(rest) } else { 0 };
+            if plain > 0 {
+                self.plain(work, streams, at, &rest[..plain]);
+                rest = &rest[plain..];
+                at += plain as u64;
+                continue;
+            }
+            reader.push(Escapes::Json, *byte, |unit| {
+                self.unit(work, streams, at, unit);
+                at += u64::from(unit.len);
+            });
+            rest = after;
+        }
+        reader.finish(|unit| self.unit(work, streams, at, unit));
+        self.close(work, streams);
+        self.raw = raw;
+    }
+
     /// Begins a string.
-    pub(super) fn begin(&mut self, plan: Plan) {
+    fn begin(&mut self, plan: Plan) {
         self.doing = match plan {
             Plan::Keep => Doing::Keep,
             Plan::Text => Doing::Text(Box::default()),
             Plan::Stream(idx) => Doing::Stream(idx),
-            Plan::Scramble => Doing::Scramble(Box::default()),
+            Plan::Scramble => {
+                self.scramble.begin();
+                Doing::Scramble
+            }
             Plan::Hold(stays, longest) => Doing::hold(stays, longest),
             Plan::BareMedia => Doing::Media(Box::new(Media::bare())),
             Plan::MediaInUri => Doing::Media(Box::new(Media::in_data_uri())),
         };
     }
 
+    /// Takes characters of it that are a byte each.
+    fn plain(&mut self, work: &mut Work<'_>, streams: &mut Streams, at: u64, plain: &[u8]) {
+        match &mut self.doing {
+            Doing::Keep => {}
+            Doing::Text(text) => text.plain(work, at, plain),
+            Doing::Stream(idx) => streams.text(*idx).plain(work, at, plain),
+            Doing::Scramble | Doing::Hold(_) | Doing::Media(_) => {
+                for (at, byte) in (at..).zip(plain) {
+                    let unit = Unit { char: Some(char::from(*byte)), len: 1 };
+                    self.unit(work, streams, at, unit);
+                }
+                return;
+            }
+        }
+        work.held.mark(at, at + plain.len() as u64, Kind::Unit);
+    }
+
     /// Takes a character of it.
-    pub(super) fn unit(&mut self, work: &mut Work<'_>, streams: &mut Streams, at: u64, unit: Unit) {
+    fn unit(&mut self, work: &mut Work<'_>, streams: &mut Streams, at: u64, unit: Unit) {
         work.held.mark_unit(at, unit.len);
         match &mut self.doing {
             Doing::Keep => {}
             Doing::Text(text) => text.unit(work, at, unit),
-            Doing::Stream(idx) => streams.texts[*idx].unit(work, at, unit),
-            Doing::Scramble(scramble) => scramble.unit(work, at, unit),
+            Doing::Stream(idx) => streams.text(*idx).unit(work, at, unit),
+            Doing::Scramble => self.scramble.unit(work, at, unit),
             Doing::Hold(hold) => {
                 if hold.text.is_empty() {
                     hold.from = at;
@@ -303,12 +256,12 @@ impl Values {
     }
 
     /// Ends it.
-    pub(super) fn close(&mut self, work: &mut Work<'_>, streams: &mut Streams) {
+    fn close(&mut self, work: &mut Work<'_>, streams: &mut Streams) {
         match std::mem::replace(&mut self.doing, Doing::Keep) {
             Doing::Keep => {}
             Doing::Text(mut text) => text.settle(work, More::No),
-            Doing::Stream(idx) => streams.texts[idx].settle(work, More::Yes),
-            Doing::Scramble(mut scramble) => scramble.finish(work),
+            Doing::Stream(idx) => streams.text(idx).settle(work, More::Yes),
+            Doing::Scramble => self.scramble.finish(work),
             Doing::Hold(hold) => {
                 if !(hold.stays)(&hold.text) && !hold.text.is_empty() {
                     text_of(work, hold.from, hold.until).settle(work, More::No);
@@ -357,44 +310,6 @@ impl Values {
         }
     }
 }
-/// Decides what to do with the string at `path`.
-fn plan(work: &Work<'_>, around: &mut Around<'_>, path: &[Level], role: Role) -> Plan {
-    // A member's name is within the value that its object is a part of.
-    let outer = if role == Role::Key { &path[..path.len().saturating_sub(1)] } else { path };
-    if around.pointers.iter().any(|pointer| pointer.covers(outer)) {
-        return Plan::Scramble;
-    }
-    if role == Role::Key {
-        return match work.texts {
-            Texts::Shape => Plan::Hold(is_member, 128),
-            Texts::Stay | Texts::Closed => Plan::Keep,
-        };
-    }
-    if work.texts == Texts::Stay && work.patterns.is_none() {
-        return Plan::Keep;
-    }
-    let meaning = meaning(path, around.in_event);
-    if work.texts == Texts::Stay && meaning != Meaning::Delta {
-        return Plan::Text;
-    }
-    match meaning {
-        Meaning::Name => Plan::Hold(is_name, MAX_NAME),
-        Meaning::SchemaType => Plan::Hold(is_schema_type, MAX_NAME),
-        Meaning::Member => Plan::Hold(is_member, 128),
-        Meaning::Delta => {
-            let mut place = place(path, around.indexes);
-            // An event may say at its top which text it is of.
-            if let Some(number) = around.indexes.get("") {
-                place = format!("{place}#{number}");
-            }
-            Plan::Stream(around.streams.at(place))
-        }
-        Meaning::Token => Plan::Stream(around.streams.at("logprobs".to_owned())),
-        Meaning::Media => Plan::BareMedia,
-        Meaning::Text => Plan::MediaInUri,
-    }
-}
-
 /// Does what is to be done with a number, or another value that is no string.
 pub(super) fn number(work: &mut Work<'_>, plan: Plan, at: u64, len: u64) {
     work.held.mark(at, at + len, Kind::Scalar);
@@ -441,14 +356,6 @@ fn other_number(number: &[u8], draw: &mut Draw) -> Vec<u8> {
         }
     }
     other
-}
-
-// === impl Values: Default ===
-
-impl Default for Values {
-    fn default() -> Self {
-        Self { doing: Doing::Keep, numbers: [0; 32] }
-    }
 }
 
 // === impl Doing ===
