@@ -68,6 +68,27 @@ pub struct Twin {
     pub digest: Option<Box<str>>,
 }
 
+/// Makes the one exchange that tests change: number `id`, alone in a session of the same number, started at `start` ns.
+#[cfg(test)]
+pub(in crate::replay) fn known(id: u64, start: u64) -> Known {
+    Known {
+        id: ExchangeId(id),
+        at: Nanos(start),
+        start: Nanos(start),
+        turn: Turn { session: u32::try_from(id).unwrap(), turn: 1, ..Turn::default() },
+        copy: 0,
+        copies: 1,
+        connection: 1,
+        version: Version::Http11,
+        request_bytes: 2,
+        left: None,
+        pauses: None,
+        length: Length::default(),
+        model: None,
+        twin: Twin::default(),
+    }
+}
+
 // === impl Known ===
 
 impl Known {

@@ -247,6 +247,24 @@ impl Plan {
         Nanos::from(self.options.lead)
     }
 
+    /// Returns the recorded time from one round to the next, in nanoseconds.
+    #[must_use]
+    pub fn period(&self) -> u64 {
+        self.period
+    }
+
+    /// Returns how often the trace is gone through.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.options.rounds
+    }
+
+    /// Returns whether due times follow from the ends of other releases.
+    #[must_use]
+    pub fn is_reactive(&self) -> bool {
+        self.options.timing == Timing::Reactive
+    }
+
     /// Returns the time from which on nothing is due; none when the releases alone are the limit.
     #[must_use]
     pub fn end(&self) -> Option<Nanos> {
@@ -380,7 +398,7 @@ impl Window {
 
 /// Divides a recorded time by the speed: exact at speed 1, else to the nearest nanosecond that a double holds.
 #[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
-fn scale(ns: u64, speed: f64) -> u64 {
+pub(in crate::replay) fn scale(ns: u64, speed: f64) -> u64 {
     if speed.to_bits() == 1.0_f64.to_bits() { ns } else { to_ns(ns as f64 / speed) }
 }
 

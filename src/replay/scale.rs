@@ -224,9 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::replay::known::Twin;
-    use crate::replay::pin::Length;
-    use crate::trace::record::{ExchangeId, Version};
+    use crate::replay::known::known;
 
     const MS: u64 = 1_000_000;
 
@@ -238,27 +236,13 @@ mod tests {
             .map(|(id, (start, session))| {
                 let turn = turns.entry(*session).or_insert(0);
                 *turn += 1;
-                Known {
-                    id: ExchangeId(id),
-                    at: Nanos(start * MS),
-                    start: Nanos(start * MS),
-                    turn: Turn {
-                        session: *session,
-                        name: Some(format!("s{session}").into()),
-                        turn: *turn,
-                        think: Nanos(30 * MS),
-                    },
-                    copy: 0,
-                    copies: 1,
-                    connection: 1,
-                    version: Version::Http11,
-                    request_bytes: 2,
-                    left: None,
-                    pauses: None,
-                    length: Length::default(),
-                    model: None,
-                    twin: Twin::default(),
-                }
+                let turn = Turn {
+                    session: *session,
+                    name: Some(format!("s{session}").into()),
+                    turn: *turn,
+                    think: Nanos(30 * MS),
+                };
+                Known { turn, ..known(id, start * MS) }
             })
             .collect()
     }

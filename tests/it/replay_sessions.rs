@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
+use reenact::results::RunReader;
+
 use crate::replay_support::{Recorded, reenact, rows, write_trace};
 use crate::support::Upstream;
 
@@ -130,6 +132,50 @@ fn the_warm_up_is_kept_and_marked_and_in_no_figure() {
 }
 
 #[test]
+fn a_turn_waits_for_the_end_of_the_one_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = write_trace(folder.path(), &conversations()).display().to_string();
+    // Breaks off after half of an answer, whatever it is asked: turns fail, and their sessions go on.
+    let server = Upstream::start(|mut peer| {
+        if peer.try_message().is_some() {
+            peer.try_send(&OK[..OK.len() - 1]);
+        }
+    });
+    for (clock, out) in [("session", "a"), ("hybrid", "b")] {
+        let run = folder.path().join(out);
+        let (url, out) = (server.url(), run.display().to_string());
+        let args = ["replay", &trace, "--target", &url, "--out", &out, "--clock", clock];
+        let output = reenact(&[&args[..], &["--loop", "2", "--speed", "2"]].concat());
+        assert!(text(&output).contains("10 sent"), "{}", text(&output));
+        let (rows, _) = rows(&run);
+        assert_eq!(rows.iter().filter(|row| row.outcome == "failed").count(), 10);
+        let row = |exchange, round| {
+            rows.iter().find(|row| (row.exchange, row.round) == (exchange, round)).unwrap()
+        };
+        let first = row(1, 0).due_ns.unwrap();
+        for (before, after, think_ns, recorded_ns) in
+            [(1, 4, 12_500_000, 15_000_000), (2, 3, 7_500_000, 10_000_000)]
+        {
+            for round in [0, 1] {
+                let ready = row(before, round).end_ns.unwrap() + think_ns;
+                let due = row(after, round).due_ns.unwrap();
+                let own = first + recorded_ns;
+                match (clock, round) {
+                    ("session", _) => assert_eq!(due, ready),
+                    (_, 0) => assert_eq!(due, ready.max(own)),
+                    _ => assert!(due >= ready),
+                }
+            }
+            assert!(row(before, 1).due_ns.unwrap() >= row(after, 0).end_ns.unwrap());
+        }
+        let dry = dry(&["--clock", clock, "--loop", "2", "--speed", "2"]);
+        let digest = RunReader::open(&run).unwrap().manifest().sent_digest.clone();
+        assert_eq!(dry.last().unwrap()["sent_digest"], digest);
+        assert!(dry[0]["due_ns"].is_null(), "{}", dry[0]);
+    }
+}
+
+#[test]
 fn bad_scales_end_at_once_with_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let trace = write_trace(folder.path(), &conversations()).display().to_string();
@@ -141,6 +187,7 @@ fn bad_scales_end_at_once_with_a_clear_error() {
         (["--warmup", "some"], 2, "`some` is no warm-up"),
         (["--warmup", "5"], 1, "leaves nothing to measure: the plan has 5 requests in 0.040 s"),
         (["--warmup", "1m"], 1, "leaves nothing to measure"),
+        (["--clock", "wall"], 2, "invalid value 'wall'"),
         (["--clone", "0"], 2, "can't be played 0 times"),
     ] {
         let args = ["replay", &trace, "--target", "http://127.0.0.1:9", "--out", "unused"];

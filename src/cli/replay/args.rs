@@ -18,6 +18,7 @@ use crate::replay::route::{RouteOptions, Speak};
 use crate::replay::splice;
 use crate::results::filter::Filter;
 
+use super::clock::ClockArgs;
 use super::load::LoadArgs;
 
 use crate::cli::UsageError;
@@ -60,6 +61,8 @@ pub(in crate::cli) struct ReplayArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) when: WhenArgs,
+    #[command(flatten)]
+    pub(super) clock: ClockArgs,
     #[command(flatten)]
     pub(super) load: LoadArgs,
     #[command(flatten)]
@@ -192,17 +195,25 @@ const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 // === impl ReplayArgs ===
 
 impl ReplayArgs {
+    /// Returns what recorded times are divided by.
+    pub(super) fn speed(&self) -> f64 {
+        self.when.speed.unwrap_or(1.0)
+    }
+
     /// Returns how the plan is to be made.
     ///
     /// # Errors
     /// More than one clock is asked for.
     pub(super) fn plan_options(&self) -> Result<PlanOptions, UsageError> {
         let WhenArgs { speed, rate, arrival, seed, limit, rounds, duration, .. } = self.when;
-        self.load.check_alone(&[("speed", speed.is_some()), ("rate", rate.is_some())])?;
+        let paced = self.clock.is_given();
+        let others =
+            [("clock", paced), ("speed", speed.is_some() && !paced), ("rate", rate.is_some())];
+        self.load.check_alone(&others)?;
         let options = PlanOptions {
             timing: match rate {
                 Some(rate) => Timing::Rate { rate, arrival, seed },
-                None => Timing::Recorded { speed: speed.unwrap_or(1.0) },
+                None => Timing::Recorded { speed: self.speed() },
             },
             limit,
             rounds: rounds.unwrap_or(1),
@@ -210,6 +221,7 @@ impl ReplayArgs {
             duration,
             lead: LEAD,
         };
+        let options = self.clock.plan(options, self.speed())?;
         self.load.plan(options, rounds)
     }
 
@@ -306,6 +318,7 @@ impl ReplayArgs {
         self.client.describe(&mut options);
         self.judge.describe(&mut options);
         self.scale.put(&mut options);
+        self.clock.describe(&mut options);
         self.load.describe(&mut options);
         self.measure.describe(&mut options);
         options

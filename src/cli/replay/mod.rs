@@ -15,6 +15,7 @@ use stage::{Ended, Stage, fetch};
 
 mod args;
 mod client;
+mod clock;
 mod judge;
 mod lengths;
 mod load;
@@ -62,7 +63,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
             &survey.known,
             fetch(trace),
             &rewrite,
-            args.load.due_words().as_deref(),
+            args.clock.due_words().or_else(|| args.load.due_words()).as_deref(),
             args.json,
         );
     }

@@ -79,6 +79,10 @@ impl ScaleArgs {
             return Ok(());
         }
         let totals = plan.totals();
+        // How long a reactive load goes on is known after the run.
+        if plan.is_reactive() && matches!(self.warmup, Warmup::Time(_)) {
+            return Ok(());
+        }
         let span = totals.last.since(totals.first);
         if totals.releases > 0 && self.warmup.holds(totals.releases - 1, span) {
             anyhow::bail!(

@@ -85,7 +85,8 @@ impl<'a> Stage<'a> {
     pub(super) fn run(&self, plan: &Plan, out: &Path) -> anyhow::Result<Ended> {
         let args = self.args;
         let totals = plan.totals();
-        let route = args.route(totals.peak_per_instant.max(args.load.peak()))?;
+        let peak = args.load.peak().max(args.clock.peak(&self.known));
+        let route = args.route(totals.peak_per_instant.max(peak))?;
         let spin = Duration::from_micros(args.when.spin_us);
         let balancer = args.balancer()?;
         let tried = run::preflight(&args.origins(), &route, &self.known)?;
@@ -141,11 +142,13 @@ impl<'a> Stage<'a> {
 
     fn setup(&self, fetch: Fetch, plan: Plan, balancer: Balancer, route: RouteOptions) -> Setup {
         let args = self.args;
+        let paced = args.clock.load(&self.known, &plan, args.speed());
+        let load = paced.or_else(|| args.load.load(args.when.seed));
         Setup {
             fetch,
             known: Arc::clone(&self.known),
             plan,
-            load: args.load.load(args.when.seed),
+            load,
             rewrite: self.rewrite.clone(),
             balancer,
             targets: args.origins(),

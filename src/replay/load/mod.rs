@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`bursts`] | so many at once, the next so many when all of these have ended |
 //! | [`closed`] | a closed loop: as many in flight as there are slots, while work remains |
+//! | [`sessions`] | each turn of a session waits for the one before it |
 //! | [`users`] | users who send, think ([`think`]), and send again |
 
 pub mod bursts;
 pub mod closed;
+pub mod sessions;
 pub mod think;
 pub mod users;
 
@@ -20,6 +22,7 @@ use crate::replay::plan::Release;
 
 pub use bursts::Bursts;
 pub use closed::ClosedLoop;
+pub use sessions::Sessions;
 pub use think::{Think, ThinkError};
 pub use users::Users;
 
