@@ -5,8 +5,8 @@
 //! writing fails, it keeps draining and remembers the error for [`Bookkeeper::finish`]; the run is told by
 //! [`Ledger::has_failed`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::replay::call::Done;
 use crate::replay::known::Known;
 use crate::replay::priority;
 use crate::replay::progress::Progress;
+use crate::replay::refusal::{Refusal, Refusals};
 use crate::replay::row::{self, Compare, Sent};
 use crate::replay::summary::Summary;
 use crate::replay::warmup::Warmup;
@@ -74,6 +75,8 @@ pub struct Desk<C> {
     pub hold: Option<Hold>,
     /// Which rows are marked as warm-up.
     pub warmup: Warmup,
+    /// What the answers say of the targets.
+    pub refusals: Refusals,
     /// Due time of the first release, once [`Entry::Begin`] has told it.
     pub first: Nanos,
 }
@@ -93,6 +96,7 @@ struct Shared {
     failed: AtomicBool,
     dropped_samples: AtomicU64,
     lost: AtomicBool,
+    refusal: OnceLock<Refusal>,
 }
 
 /// Calls that may wait to be written.
@@ -113,6 +117,7 @@ pub fn start<C: Compare + Send + 'static>(desk: Desk<C>) -> std::io::Result<(Led
         failed: AtomicBool::new(false),
         dropped_samples: AtomicU64::new(0),
         lost: AtomicBool::new(false),
+        refusal: OnceLock::new(),
     });
     let theirs = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
@@ -141,6 +146,11 @@ fn keep<C: Compare>(mut desk: Desk<C>, shared: &Shared) -> Result<Books, RunErro
             && meter.lost(planned).is_some()
         {
             shared.lost.store(true, Ordering::Release);
+        }
+        let refusals = &desk.refusals;
+        let refusal = if closing { refusals.at_end() } else { refusals.certain() };
+        if let Some(refusal) = refusal {
+            shared.refusal.get_or_init(|| refusal.clone());
         }
         if let Err(failure) = desk.writer.tick(desk.clock.now()) {
             shared.failed.store(true, Ordering::Release);
@@ -192,6 +202,13 @@ impl Ledger {
         self.shared.lost.load(Ordering::Acquire)
     }
 
+    /// Returns the target that refuses everything, if there is one: the run is to end. Whether all of a short run was refused
+    /// is known once the results thread has ended.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.shared.refusal.get()
+    }
+
     /// Returns whether writing has failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -237,6 +254,7 @@ impl<C: Compare> Desk<C> {
                     summary.add_server(&row.target, &head.headers);
                 }
                 self.progress.ended(&row);
+                self.refusals.add(&row);
                 self.writer.frames(frames)?;
                 self.writer.request(row)
             }

@@ -21,6 +21,7 @@
 //! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`warmup`] | which rows no figure counts |
+//! | [`refusal`] | whether a target refuses everything: such a run is ended |
 //! | [`verdict`] | every reason against the measurement, as a sentence; `pulse.rs` watches the calls' thread |
 //! | [`calibrate`] | what we can do on this machine, measured before a run against [`sink`] |
 //! | [`run`] | the threads of it all; [`progress`] says how far they are, `probe.rs` what targets say of themselves |
@@ -52,6 +53,7 @@ mod probe;
 pub mod progress;
 mod pulse;
 pub mod quantile;
+pub mod refusal;
 pub mod rewrite;
 pub mod route;
 pub mod row;

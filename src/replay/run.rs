@@ -266,7 +266,7 @@ fn since(after: Option<Duration>, before: Option<Duration>) -> Option<Duration> 
 async fn watch(ledger: &Ledger, stop: &Stop) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if ledger.has_failed() || ledger.is_lost() {
+        if ledger.has_failed() || ledger.is_lost() || ledger.refusal().is_some() {
             stop.pull();
         }
     }

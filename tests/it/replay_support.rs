@@ -17,6 +17,7 @@ use reenact::replay::load::Load;
 use reenact::replay::pace::ReadPace;
 use reenact::replay::plan::{PlanOptions, Timing, plan};
 use reenact::replay::progress::Progress;
+use reenact::replay::refusal::Refusals;
 use reenact::replay::rewrite::Rewrite;
 use reenact::replay::route::{RouteOptions, Speak};
 use reenact::replay::row::Compare;
@@ -289,6 +290,7 @@ pub(crate) fn replay_until(
         progress: Arc::clone(&progress),
         hold: None,
         warmup: Warmup::None,
+        refusals: Refusals::ignored(),
         first: Nanos::ZERO,
     };
     let (ledger, bookkeeper) = ledger::start(desk).unwrap();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::UsageError;
 use crate::replay::load::{Bursts, ClosedLoop, Load, Think, Users};
 use crate::replay::plan::{PlanOptions, Timing};
+use crate::replay::refusal::Refusals;
 
 use super::args::time;
 
@@ -51,6 +52,9 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "TIME", env = "REENACT_BURST_PAUSE", default_value = "0",
           requires = "bursts", value_parser = time)]
     burst_pause: Duration,
+    /// Go on where a target answers 401, 404 or 405 to everything (else: the run ends after its first 20 answers)
+    #[arg(long, env = "REENACT_KEEP_GOING")]
+    keep_going: bool,
 }
 
 /// A reactive load that was asked for.
@@ -140,6 +144,11 @@ impl LoadArgs {
         })
     }
 
+    /// Returns what is to come of targets that refuse everything.
+    pub(super) fn refusals(&self) -> Refusals {
+        if self.keep_going { Refusals::ignored() } else { Refusals::watched() }
+    }
+
     /// Returns how many requests it may release at once.
     pub(super) fn peak(&self) -> u64 {
         match self.asked() {
@@ -171,6 +180,7 @@ impl LoadArgs {
     /// Puts the options in, by flag.
     pub(super) fn describe(&self, options: &mut Map<String, Value>) {
         let mut put = |flag: &str, value: Value| options.insert(flag.to_owned(), value);
+        put("keep-going", json!(self.keep_going));
         match self.asked() {
             Some(Asked::Bursts(sizes)) => {
                 put("bursts", json!(sizes));

@@ -82,6 +82,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Runs `plan` into the new folder `out`.
+    ///
+    /// # Errors
+    /// A target can't be reached or refuses everything, or the folder can't be written.
     pub(super) fn run(&self, plan: &Plan, out: &Path) -> anyhow::Result<Ended> {
         let args = self.args;
         let totals = plan.totals();
@@ -108,6 +111,7 @@ impl<'a> Stage<'a> {
             progress: Arc::clone(&progress),
             hold: args.judge.hold(self.until_lost.then_some(totals.releases))?,
             warmup: args.scale.warmup,
+            refusals: args.load.refusals(),
             first: Nanos::ZERO,
         })?;
         let samples = ledger.clone();
@@ -137,6 +141,9 @@ impl<'a> Stage<'a> {
         fill(&mut manifest, &ran, &books.summary, &totals);
         manifest.counts.planned *= args.copies();
         books.writer.finish(manifest.clone())?;
+        if let Some(refusal) = ledger.refusal() {
+            anyhow::bail!("{refusal}; the answers so far are in {}", out.display());
+        }
         Ok(Ended { manifest, summary: books.summary, ran })
     }
 
