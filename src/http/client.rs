@@ -78,6 +78,14 @@ impl Client {
         Self::numbered(origin.clone(), options.clone(), *clock, Arc::clone(connections))
     }
 
+    /// Makes a client like this one that keeps no more than one connection, its own: for calls that share one.
+    #[must_use]
+    pub fn lone_sibling(&self) -> Self {
+        let Inner { origin, options, clock, connections, .. } = &*self.inner;
+        let options = ClientOptions { max_idle: 1, ..options.clone() };
+        Self::numbered(origin.clone(), options, *clock, Arc::clone(connections))
+    }
+
     /// Makes a client that numbers its connections by `connections`, which clients of other origins may share.
     #[must_use]
     pub fn numbered(

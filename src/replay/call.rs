@@ -98,7 +98,7 @@ pub async fn call(call: Call) -> Done {
     });
     let woken = clock.now();
     let aboard = destination.board();
-    let watch = Watch::new(clock, limits, leave, acceptance.clone(), stopped);
+    let watch = Watch::new(clock, limits, leave, boarding.clone(), acceptance.clone(), stopped);
     let mut done = Done {
         place: aboard.place().clone(),
         carried: None,

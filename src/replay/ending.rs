@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, Nanos};
-use crate::http::SendError;
+use crate::http::{Boarding, SendError};
 use crate::replay::outgoing::Acceptance;
 use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome};
 
@@ -72,7 +72,11 @@ pub struct Limits {
 pub(super) struct Watch {
     clock: Clock,
     limits: Limits,
-    leave_at: Option<Nanos>,
+    /// How long the client waits from when its request was sent.
+    patience: Option<Duration>,
+    begun: Nanos,
+    /// When the request was sent, once it is.
+    boarding: Boarding,
     total_at: Option<Nanos>,
     /// None once there was a byte.
     first_at: Option<Nanos>,
@@ -156,19 +160,22 @@ impl Watch {
         clock: Clock,
         limits: Limits,
         leave: Option<Leave>,
+        boarding: Boarding,
         upload: Acceptance,
         stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Self {
         let now = clock.now();
-        let leave_at = match leave {
-            Some(Leave::AfterTime(patience)) => Some(now + patience),
+        let patience = match leave {
+            Some(Leave::AfterTime(patience)) => Some(patience),
             Some(Leave::AfterBytes(_) | Leave::AfterFrames(_)) | None => None,
         };
         let sleep = Box::pin(tokio::time::sleep_until(clock.instant(now)));
         Self {
             clock,
             limits,
-            leave_at,
+            patience,
+            begun: now,
+            boarding,
             total_at: limits.total.map(|total| now + total),
             first_at: limits.first.map(|first| now + first),
             alive: now,
@@ -213,18 +220,25 @@ impl Watch {
         }
     }
 
+    /// Returns when the client leaves. Until there is a connection its time runs from when it asked for one.
+    fn leave_at(&self) -> Option<Nanos> {
+        self.patience.map(|patience| {
+            self.boarding.carried().map_or(self.begun, |carried| carried.ready_at) + patience
+        })
+    }
+
     fn idle_at(&self) -> Option<Nanos> {
         self.limits.idle.map(|idle| self.alive.max(self.upload.progress()) + idle)
     }
 
     /// Returns the first of what may end the exchange.
     fn next(&self) -> Option<Nanos> {
-        [self.leave_at, self.total_at, self.first_at, self.idle_at()].into_iter().flatten().min()
+        [self.leave_at(), self.total_at, self.first_at, self.idle_at()].into_iter().flatten().min()
     }
 
     fn due(&self, now: Nanos) -> Option<Ending> {
         let is_due = |at: Option<Nanos>| at.is_some_and(|at| at <= now);
-        if is_due(self.leave_at) {
+        if is_due(self.leave_at()) {
             return Some(Ending::Left);
         }
         if is_due(self.total_at) {

@@ -12,11 +12,12 @@ use http::Request;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Nanos};
 use crate::dialect::{self, RequestFacts};
 use crate::replay::balance::{Balancer, Subject};
 use crate::replay::call::{Call, Limits, call};
 use crate::replay::conductor::{Ends, Notice};
+use crate::replay::connections::{AHEAD, Berth, Berths};
 use crate::replay::ending::Aborts;
 use crate::replay::known::Known;
 use crate::replay::launch::Launch;
@@ -41,6 +42,8 @@ pub struct Feeder {
     pub rewrite: Rewrite,
     /// Which target gets which.
     pub balancer: Balancer,
+    /// Which calls share a connection.
+    pub berths: Berths,
     /// The ways to the targets.
     pub route: Route,
     /// What is known of the recorded exchanges, by their place in the plan.
@@ -160,6 +163,7 @@ impl Feeder {
             .destinations(known)
             .into_iter()
             .map(|destination| {
+                let destination = self.board(destination, &release, known);
                 self.start(release, known, &outgoing, &facts, destination, notice.clone())
             })
             .collect();
@@ -181,6 +185,22 @@ impl Feeder {
     fn destinations(&mut self, known: &Known) -> Vec<Destination> {
         let course = self.balancer.next(Subject::of(known));
         self.route.destinations(&course, known.version)
+    }
+
+    /// Gives a call its client, and sees to it that the connection is there when the call is due: but for reactive loads,
+    /// whose calls are made ready long before anybody knows when they are due.
+    fn board(&mut self, destination: Destination, release: &Release, known: &Known) -> Destination {
+        let (destination, berth) = self.berths.assign(destination, release, known);
+        if let (Berth::First, None, Some(client)) = (berth, &self.ends, destination.sole_client()) {
+            let client = client.clone();
+            let at = self.clock.instant(Nanos(release.due.0.saturating_sub(Nanos::from(AHEAD).0)));
+            self.calls.spawn(async move {
+                tokio::time::sleep_until(at).await;
+                // The call itself says what is wrong, if anything is.
+                let _error = client.connect().await;
+            });
+        }
+        destination
     }
 
     /// Makes one call ready.

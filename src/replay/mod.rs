@@ -18,7 +18,7 @@
 //! | [`load`] | reactive loads, pure: which release follows from which end |
 //! | [`conductor`] | the pacer's place with such a load: tokens from the load, ends from the calls; [`wanted`] is what it asks of the feeder |
 //! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body, [`ending`] why it may end early, [`pace`] how fast it reads |
-//! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what |
+//! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what, [`connections`] which calls share one |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`warmup`] | which rows no figure counts |
 //! | [`refusal`] | whether a target refuses everything: such a run is ended |
@@ -37,6 +37,7 @@ pub mod balance;
 pub mod calibrate;
 pub mod call;
 pub mod conductor;
+pub mod connections;
 pub mod ending;
 pub mod feeder;
 pub mod known;

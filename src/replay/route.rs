@@ -270,6 +270,22 @@ impl Destination {
         Aboard(passage)
     }
 
+    /// Returns the same ways with other clients: `client` is told the target's place and the client that it has.
+    #[must_use]
+    pub fn with_clients(self, mut client: impl FnMut(usize, &Client) -> Client) -> Self {
+        let mut changed = |passage: Passage| Passage {
+            client: client(passage.place.index, &passage.client),
+            ..passage
+        };
+        Self { first: changed(self.first), others: self.others.into_iter().map(changed).collect() }
+    }
+
+    /// Returns the client of a call that has no choice.
+    #[must_use]
+    pub fn sole_client(&self) -> Option<&Client> {
+        self.others.is_empty().then_some(&self.first.client)
+    }
+
     /// Returns the target that a call without choice has, or the first of the others.
     #[must_use]
     pub fn first(&self) -> &Place {
@@ -370,11 +386,10 @@ mod tests {
             let course = Course::Least([0, 1].into());
             route.destinations(&course, Version::Http11).remove(0).board()
         };
-        let calls: Vec<Aboard> = (0..4).map(|_| board()).collect();
+        let mut calls: Vec<Aboard> = (0..4).map(|_| board()).collect();
         let places: Vec<usize> = calls.iter().map(|call| call.place().index).collect();
         assert_eq!(places, [0, 1, 0, 1]);
-        let mut calls = calls.into_iter();
-        drop((calls.next(), calls.nth(1)));
+        drop((calls.remove(2), calls.remove(0)));
         // The first target has answered both of its calls, the second none.
         let later: Vec<Aboard> = (0..3).map(|_| board()).collect();
         assert_eq!(later.iter().map(|call| call.place().index).collect::<Vec<_>>(), [0, 0, 1]);

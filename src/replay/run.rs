@@ -19,6 +19,7 @@ use crate::http::Origin;
 use crate::replay::balance::Balancer;
 use crate::replay::call::Limits;
 use crate::replay::conductor::{self, Conductor};
+use crate::replay::connections::{Berths, Connections};
 use crate::replay::ending::Aborts;
 use crate::replay::feeder::{Budget, Fed, Feeder, Fetch};
 use crate::replay::known::Known;
@@ -58,6 +59,8 @@ pub struct Setup {
     pub route: RouteOptions,
     /// Timeouts.
     pub limits: Limits,
+    /// Which calls share a connection.
+    pub connections: Connections,
     /// Whether clients leave where the recorded ones left.
     pub aborts: Aborts,
     /// How fast clients read.
@@ -187,6 +190,7 @@ pub fn run(
         fetch: setup.fetch,
         rewrite: setup.rewrite,
         balancer: setup.balancer,
+        berths: Berths::new(setup.connections, &setup.known),
         route: route.clone(),
         known: setup.known,
         limits: setup.limits,

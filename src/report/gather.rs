@@ -93,8 +93,8 @@ struct Gathering {
     busy_ns: f64,
     /// The requests of the warm-up, by exchange and round.
     warmup: BTreeSet<(u64, u32)>,
-    /// The frame with content before: its exchange, round and time.
-    last_content: Option<(u64, u32, i64)>,
+    /// The frame with content before: its exchange, round and target, and its time.
+    last_content: Option<((u64, u32, u32), i64)>,
 }
 
 // === impl Gathering ===
@@ -225,12 +225,13 @@ impl Gathering {
         }
         self.counts.content_frames += 1;
         self.counts.content_events += u64::from(row.events);
-        if let Some((exchange, round, at_ns)) = self.last_content
-            && (exchange, round) == (row.exchange, row.round)
+        let call = (row.exchange, row.round, row.target_index);
+        if let Some((before, at_ns)) = self.last_content
+            && before == call
         {
             self.plots.gap.push(row.at_ns - at_ns);
         }
-        self.last_content = Some((row.exchange, row.round, row.at_ns));
+        self.last_content = Some((call, row.at_ns));
     }
 
     fn gpu(&mut self, row: &GpuSample) {

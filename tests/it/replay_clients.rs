@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reenact::clock::Clock;
 use reenact::replay::call::Limits;
+use reenact::replay::connections::Connections;
 use reenact::replay::ending::Aborts;
 use reenact::replay::pace::ReadPace;
 use reenact::results::rows::Measurement;
@@ -193,6 +194,86 @@ fn a_first_byte_in_time_ends_the_wait_for_it() {
     assert_eq!((row.outcome.as_str(), row.timeout), ("complete", None));
 }
 
+/// Exchanges on three recorded connections in turn, far enough apart for each to be done before the next one.
+fn on_three_connections() -> Vec<Recorded> {
+    (0..9).map(|n| Recorded { connection: n % 3, ..Recorded::chat(n * 120, BODY) }).collect()
+}
+
+/// Returns the connections of a replay to a server that answers at once, and how many the server saw.
+fn connections(recorded: &[Recorded], connections: Connections, rounds: u32) -> (Vec<u64>, u64) {
+    let server = Upstream::answering(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+    );
+    let options =
+        Options { connections, rounds, spare: 0, lead_ms: 150, ..Options::to(&[server.url()]) };
+    let rows = replay(recorded, options).rows;
+    assert!(rows.iter().all(|row| row.outcome == "complete"), "{rows:?}");
+    (rows.iter().map(|row| row.connection.unwrap()).collect(), server.accepted())
+}
+
+#[test]
+fn exchanges_of_one_recorded_connection_share_one() {
+    let recorded = on_three_connections();
+    let (seen, accepted) = connections(&recorded, Connections::Recorded, 2);
+    assert_eq!(accepted, 6, "{seen:?}");
+    for round in seen.chunks(9) {
+        for (n, connection) in round.iter().enumerate() {
+            assert_eq!(*connection, round[n % 3], "{seen:?}");
+        }
+    }
+    assert!(seen[..3].iter().all(|connection| !seen[9..].contains(connection)), "{seen:?}");
+}
+
+#[test]
+fn each_call_has_a_connection_of_its_own_and_it_is_there_in_time() {
+    let server = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    let options = Options {
+        connections: Connections::New,
+        spare: 0,
+        lead_ms: 150,
+        ..Options::to(&[server.url()])
+    };
+    let rows = replay(&on_three_connections(), options).rows;
+    let mut seen: Vec<u64> = rows.iter().map(|row| row.connection.unwrap()).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!((seen.len(), server.accepted()), (9, 9));
+    for row in &rows {
+        // Opened ahead: nothing of it is left for the moment in which the call is due.
+        assert_eq!((row.connection_reused, row.connect_ns), (Some(false), None));
+    }
+}
+
+#[test]
+fn the_turns_of_a_session_share_a_connection() {
+    let recorded: Vec<Recorded> = (0..6)
+        .map(|n| Recorded {
+            connection: n,
+            ..Recorded::chat(n * 120, &format!(r#"{{"user":"u{}"}}"#, n % 2))
+        })
+        .collect();
+    let (seen, accepted) = connections(&recorded, Connections::Session, 1);
+    assert_eq!(accepted, 2, "{seen:?}");
+    assert!(seen.iter().enumerate().all(|(n, connection)| *connection == seen[n % 2]), "{seen:?}");
+}
+
+/// A call that finds its connection busy does not wait for it.
+#[test]
+fn a_busy_connection_delays_nobody() {
+    let server = Upstream::start(|mut peer| {
+        while peer.try_message().is_some() {
+            peer.is_silent(Duration::from_millis(400));
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+        }
+    });
+    let recorded = [Recorded::chat(0, BODY), Recorded::chat(50, BODY)];
+    let options =
+        Options { connections: Connections::Recorded, spare: 0, ..Options::to(&[server.url()]) };
+    let rows = replay(&recorded, options).rows;
+    assert_ne!(rows[0].connection, rows[1].connection);
+    assert!(rows[1].sent_ns < rows[0].end_ns, "it was sent while the first one went on");
+}
+
 #[test]
 fn what_no_client_does_is_a_usage_error() {
     for args in [
@@ -200,6 +281,7 @@ fn what_no_client_does_is_a_usage_error() {
         ["--read-pace", "0"],
         ["--read-pace", "slow"],
         ["--ttft-timeout", "soon"],
+        ["--connections", "some"],
     ] {
         let all =
             [&["replay", "x.trace", "--target", "http://127.0.0.1:9", "--dry-run"][..], &args]

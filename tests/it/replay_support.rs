@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use reenact::clock::{Anchor, Clock, Nanos};
 use reenact::replay::balance::{Balance, Balancer};
 use reenact::replay::call::Limits;
+use reenact::replay::connections::Connections;
 use reenact::replay::ending::Aborts;
 use reenact::replay::feeder::Fetch;
 use reenact::replay::ledger::{self, Desk};
@@ -38,6 +39,7 @@ use reenact::trace::{Trace, Writer, WriterOptions};
 #[derive(Clone)]
 pub(crate) struct Recorded {
     pub(crate) at_ms: u64,
+    pub(crate) connection: u64,
     pub(crate) method: &'static str,
     pub(crate) target: String,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -67,6 +69,7 @@ pub(crate) struct Options {
     pub(crate) rewrite: Rewrite,
     pub(crate) limits: Limits,
     pub(crate) aborts: Aborts,
+    pub(crate) connections: Connections,
     pub(crate) read_pace: ReadPace,
     pub(crate) speak: Speak,
     pub(crate) rounds: u32,
@@ -87,6 +90,7 @@ impl Recorded {
     pub(crate) fn chat(at_ms: u64, body: &str) -> Self {
         Self {
             at_ms,
+            connection: 1,
             method: "POST",
             target: "/v1/chat/completions".to_owned(),
             headers: vec![("content-type", "application/json".to_owned())],
@@ -113,7 +117,7 @@ impl Recorded {
         let mut events = vec![Event::Request(Box::new(RequestHead {
             exchange,
             at: at(self.at_ms),
-            connection: 1,
+            connection: self.connection,
             version: Version::Http11,
             method: self.method.parse::<Method>().unwrap(),
             target: self.target.clone(),
@@ -201,6 +205,7 @@ impl Options {
             rewrite: Rewrite::default(),
             limits: Limits::default(),
             aborts: Aborts::default(),
+            connections: Connections::default(),
             read_pace: ReadPace::default(),
             speak: Speak::Http1,
             rounds: 1,
@@ -272,6 +277,7 @@ pub(crate) fn replay_until(
         },
         limits: options.limits,
         aborts: options.aborts,
+        connections: options.connections,
         read_pace: options.read_pace,
         spin: Duration::ZERO,
         ahead_bytes: 1 << 20,

@@ -12,6 +12,7 @@ use crate::http::{Origin, Scheme};
 use crate::replay::arrival::Arrival;
 use crate::replay::balance::Balancer;
 use crate::replay::call::Limits;
+use crate::replay::connections::Connections;
 use crate::replay::plan::{PlanOptions, Timing};
 use crate::replay::rewrite::{self, ModelMap, Rewrite};
 use crate::replay::route::{RouteOptions, Speak};
@@ -241,7 +242,13 @@ impl ReplayArgs {
 
     pub(super) fn route(&self, peak: u64) -> anyhow::Result<RouteOptions> {
         let share = peak.div_ceil(self.targets.sharers(&self.target));
-        let spare = usize::try_from(share).unwrap_or(SPARE_MOST).clamp(1, SPARE_MOST);
+        let spare = match self.client.connections {
+            Connections::Pooled => {
+                usize::try_from(share).unwrap_or(SPARE_MOST).clamp(1, SPARE_MOST)
+            }
+            // Calls that have connections of their own leave spare ones alone.
+            Connections::New | Connections::Recorded | Connections::Session => 0,
+        };
         let is_tls = self.origins().iter().any(|target| target.scheme == Scheme::Https);
         let trust = match (&self.how.ca, self.how.insecure_pin) {
             (Some(ca), _) => Trust::Authorities(ca.clone()),

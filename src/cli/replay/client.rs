@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use crate::replay::connections::Connections;
 use crate::replay::ending::Aborts;
 use crate::replay::pace::ReadPace;
 
@@ -20,6 +21,10 @@ pub(super) struct ClientArgs {
     /// The same as --abort never
     #[arg(long, env = "REENACT_NO_ABORT", conflicts_with = "abort")]
     no_abort: bool,
+    /// Which calls share a connection: pooled (whichever is idle, some are kept ready), recorded (those of one recorded connection),
+    /// session (the turns of a session), new (none). One that is due while the connection it shares is busy gets its own
+    #[arg(long, value_name = "POLICY", env = "REENACT_CONNECTIONS", default_value_t)]
+    pub(super) connections: Connections,
     /// How fast clients read: at-once, recorded (with the recorded pauses), or bytes a second such as 20000 or 64K. A server feels
     /// it once the buffers in between are full
     #[arg(long, value_name = "PACE", env = "REENACT_READ_PACE", default_value_t)]
@@ -39,6 +44,7 @@ impl ClientArgs {
     /// Puts the options in, by flag.
     pub(super) fn describe(&self, options: &mut Map<String, Value>) {
         options.insert("abort".to_owned(), json!(self.aborts().to_string()));
+        options.insert("connections".to_owned(), json!(self.connections.to_string()));
         options.insert("read-pace".to_owned(), json!(self.read_pace.to_string()));
         options.insert("ttft-timeout".to_owned(), json!(self.ttft_timeout.as_secs_f64()));
     }

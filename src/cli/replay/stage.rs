@@ -161,6 +161,7 @@ impl<'a> Stage<'a> {
             targets: args.origins(),
             route,
             limits: args.limits(),
+            connections: args.client.connections,
             aborts: args.client.aborts(),
             read_pace: args.client.read_pace,
             spin: Duration::from_micros(args.when.spin_us),
