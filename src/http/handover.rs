@@ -40,9 +40,16 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// Closes `listener`, and gives every connection to `take` that the kernel has accepted for it: closing alone would reset
 /// them. If others listen on the same address, new clients are sent to them first, and handshakes under way are waited
-/// for.
-pub(super) async fn leave(listener: TcpListener, mut take: impl FnMut(TcpStream, SocketAddr)) {
-    if turn_away(&listener) {
+/// for. `tell` is called before the listener is closed: when a client finds nobody there, every connection knows that the
+/// server leaves.
+pub(super) async fn leave(
+    listener: TcpListener,
+    tell: impl FnOnce(),
+    mut take: impl FnMut(TcpStream, SocketAddr),
+) {
+    let others_listen = turn_away(&listener);
+    tell();
+    if others_listen {
         let mut settled = pin!(tokio::time::sleep(SETTLE));
         loop {
             tokio::select! {
@@ -168,7 +175,8 @@ mod tests {
             clients.push(tokio::spawn(greeting(TcpStream::connect(address).await.unwrap())));
         }
         let (sockets, mut taken) = tokio::sync::mpsc::unbounded_channel();
-        let leaving = tokio::spawn(leave(old, move |socket, _| sockets.send(socket).unwrap()));
+        let leaving =
+            tokio::spawn(leave(old, || {}, move |socket, _| sockets.send(socket).unwrap()));
         tokio::task::yield_now().await;
         let late = || async move { greeting(TcpStream::connect(address).await.unwrap()).await };
         clients.extend((0..40).map(|_| tokio::spawn(late())));

@@ -170,14 +170,14 @@ where
             Some(_) = connections.join_next() => {}
         }
     }
-    handover::leave(listener, |socket, peer| {
+    // We listen to it ourselves, for the connections that are still to come.
+    let tell = || stop.send_replace(());
+    handover::leave(listener, tell, |socket, peer| {
         let seat = workers.as_ref().and_then(|workers| workers.seat());
         server.serve(&mut connections, seat, socket, peer, stopped.clone());
     })
     .await;
     drop(stopped);
-    // Nobody listens any more when no connection is left.
-    let _nobody = stop.send(());
     tokio::select! {
         () = async { while connections.join_next().await.is_some() {} } => {}
         () = give_up => {}

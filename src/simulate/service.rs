@@ -1,6 +1,7 @@
 //! Requests to answers over HTTP.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,7 @@ fn streamed(saying: Saying, outlet: &Outlet) -> Response<Body> {
             Next::Piece(piece) => Some((Ok(Frame::data(piece)), Some((saying, outlet)))),
             Next::End | Next::Cut => None,
             Next::Broken => {
-                outlet.break_off();
+                break_off(&outlet).await;
                 Some((Err(Broken), None))
             }
         }
@@ -158,13 +159,22 @@ fn unary(answer: Result<Bytes, (Fault, Bytes)>, outlet: &Outlet) -> Response<Bod
     let half = stream::iter([Ok(Frame::data(half))]);
     let outlet = outlet.clone();
     let rest = async move {
-        // The half is on its way by then, so that the client sees it break.
-        tokio::time::sleep(BREAK_PAUSE).await;
-        outlet.break_off();
+        break_off(&outlet).await;
         Err(Broken)
     };
     let rest = stream::iter((fault == Fault::Reset).then_some(rest)).then(|rest| rest);
     json_body(StatusCode::OK, StreamBody::new(half.chain(rest)).boxed_unsync())
+}
+
+/// Breaks the connection when the half that was said is on its way, so that the client sees it break, however late all of
+/// this is.
+async fn break_off(outlet: &Outlet) {
+    let before = outlet.flushes();
+    let flushed = poll_fn(|cx| outlet.poll_flushed(cx, before));
+    // Over HTTP/2 nobody says when it has left.
+    let _said = tokio::time::timeout(BREAK_PAUSE, flushed).await;
+    tokio::time::sleep(BREAK_PAUSE).await;
+    outlet.break_off();
 }
 
 async fn embed(engine: &Arc<Engine>, body: &[u8]) -> Result<Response<Body>, Refusal> {
@@ -250,7 +260,7 @@ impl Refusal {
 
 /// How the server names itself.
 const NAME: &str = concat!("reenact-simulate/", env!("CARGO_PKG_VERSION"));
-/// Time between a half answer and the reset that follows it.
+/// Time between a half answer that has left and the reset that follows it.
 const BREAK_PAUSE: Duration = Duration::from_millis(5);
 /// Largest request body.
 const MAX_BODY_BYTES: usize = 256 << 20;

@@ -249,6 +249,22 @@ async fn faults_are_what_they_say() {
     assert!(!stream.facts.ended && stream.facts.content_events > 0);
 }
 
+/// What was said before leaves before the connection breaks, also when all of it comes at once, as on a busy machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_has_begun_however_fast_it_comes() {
+    let server = Server::start(SimulateOptions {
+        prefill: Duration::ZERO,
+        itl: Duration::ZERO,
+        faults: vec!["reset:1".parse().unwrap()],
+        ..quick()
+    });
+    for more in [r#","stream":true"#, ""] {
+        let read = server.chat(more).await;
+        assert_eq!((read.status, read.fault), (StatusCode::OK, Some(FaultKind::Reset)));
+        assert!(!read.body.is_empty(), "half of it");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_other_operations_answer() {
     let server = Server::start(quick());
