@@ -51,9 +51,11 @@
 //!    `a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read`, `a_stalled_disk_does_not_slow_a_client`,
 //!    `a_log_that_fails_for_a_while_loses_nothing_that_fits_into_the_queue`
 //! 2. Conservation: admitted = complete + failed + cancelled + sampled out + dropped, provable from the trace alone by
-//!    `reenact trace verify`. A dropped thing is a gap; what is left out on purpose is an omission; what passes while recording is
-//!    stopped on request is not admitted, and counted; a part of a trace accounts for the whole.
+//!    `reenact trace verify`. A dropped thing is a gap, its times are dropped last; what is left out on purpose is an
+//!    omission; what passes while recording is stopped on request is not admitted, and counted; a part of a trace accounts
+//!    for the whole.
 //!    `verify_has_three_verdicts`, `loss_is_exit_status_3_and_a_gap_in_the_trace`,
+//!    `what_ends_say_was_lost_is_covered_by_gaps`, `times_are_kept_of_what_is_left_out_while_there_is_any_room`,
 //!    `recording_stops_and_starts_while_traffic_goes_on`, `a_sieve_loses_nothing_and_states_what_it_leaves_out`,
 //!    `what_is_cut_apart_and_merged_is_what_it_was`
 //! 3. An exchange is admitted before the first await: a client that leaves before the response head is recorded.

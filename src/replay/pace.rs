@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Nanos;
-use crate::trace::record::{Frame, Side};
+use crate::trace::FrameView;
 
 /// How fast clients read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,13 +60,13 @@ const PAUSE_LEAST: Duration = Duration::from_millis(2);
 /// Most pauses kept for one exchange: neighbours are joined beyond.
 const PAUSES_MOST: usize = 256;
 
-/// Returns the pauses that the client of a recorded response made; none when it made none.
+/// Returns the pauses that the client made whose response had these frames; none when it made none.
 #[must_use]
-pub fn pauses(frames: &[Frame]) -> Option<Arc<[Pause]>> {
+pub fn pauses<'a>(frames: impl Iterator<Item = FrameView<'a>>) -> Option<Arc<[Pause]>> {
     let mut pauses: Vec<Pause> = Vec::new();
     let mut after = 0;
-    for frame in frames.iter().filter(|frame| frame.side == Side::Response) {
-        after += frame.data.len() as u64;
+    for frame in frames {
+        after += frame.len;
         let length = frame.accepted.since(frame.at);
         if length >= PAUSE_LEAST {
             pauses.push(Pause { after, length });
@@ -149,25 +149,18 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::trace::record::ExchangeId;
 
     const MS: u64 = 1_000_000;
 
     /// Makes frames of ten bytes: when each was read, and when it was accepted, in milliseconds.
-    fn frames(stamps: &[(u64, u64)]) -> Vec<Frame> {
-        stamps
-            .iter()
-            .map(|(at, accepted)| Frame {
-                exchange: ExchangeId(1),
-                side: Side::Response,
-                at: Nanos(at * MS),
-                accepted: Nanos(accepted * MS),
-                data: Bytes::from_static(b"0123456789"),
-            })
-            .collect()
+    fn frames(stamps: &[(u64, u64)]) -> impl Iterator<Item = FrameView<'static>> {
+        stamps.iter().map(|(at, accepted)| FrameView {
+            at: Nanos(at * MS),
+            accepted: Nanos(accepted * MS),
+            len: 10,
+            data: None,
+        })
     }
 
     fn held(pace: &mut Pace, bytes: u64, now_ms: u64) -> Option<u64> {
@@ -176,7 +169,7 @@ mod tests {
 
     #[test]
     fn recorded_pauses_come_after_the_same_bytes_however_they_are_cut() {
-        let recorded = pauses(&frames(&[(0, 0), (5, 35), (40, 41), (50, 60)])).unwrap();
+        let recorded = pauses(frames(&[(0, 0), (5, 35), (40, 41), (50, 60)])).unwrap();
         let pause = |after, ms| Pause { after, length: Duration::from_millis(ms) };
         assert_eq!(*recorded, [pause(20, 30), pause(40, 10)]);
         let mut pace = ReadPace::Recorded.of(Some(&recorded));
@@ -187,13 +180,13 @@ mod tests {
         let mut pace = ReadPace::Recorded.of(Some(&recorded));
         assert_eq!(held(&mut pace, 40, 7), Some(47));
         assert_eq!(held(&mut ReadPace::AtOnce.of(Some(&recorded)), 40, 7), None);
-        assert_eq!(pauses(&frames(&[(0, 1), (5, 6)])), None);
+        assert_eq!(pauses(frames(&[(0, 1), (5, 6)])), None);
     }
 
     #[test]
     fn many_pauses_are_joined_and_none_is_lost() {
         let stamps: Vec<(u64, u64)> = (0..1_000).map(|n| (n * 10, n * 10 + 5)).collect();
-        let joined = pauses(&frames(&stamps)).unwrap();
+        let joined = pauses(frames(&stamps)).unwrap();
         assert!(joined.len() <= PAUSES_MOST, "{}", joined.len());
         let all: Duration = joined.iter().map(|pause| pause.length).sum();
         assert_eq!(all, Duration::from_secs(5));

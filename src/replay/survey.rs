@@ -18,7 +18,7 @@ use crate::replay::session::{Finder, Member, SessionKeys, Turn};
 use crate::results::filter::{Filter, Subject};
 use crate::results::recorded::recorded_with_text;
 use crate::results::rows::Measurement;
-use crate::trace::record::{End, Event, Outcome};
+use crate::trace::record::{End, Event, Outcome, Side};
 use crate::trace::{Assembler, Exchange, TraceError};
 
 /// What a trace holds for a replay.
@@ -145,7 +145,7 @@ impl Surveyor<'_> {
             version: request.version,
             request_bytes,
             left: exchange.end.as_ref().and_then(|end| left(exchange, end)),
-            pauses: pauses(&exchange.response_frames),
+            pauses: pauses(exchange.frames(Side::Response)),
             length: Length::of(&row),
             model: row.model_recorded.as_deref().map(|model| names.keep(model)),
             twin: twin(exchange, &row, names),
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::clock::Nanos;
     use crate::trace::record::{
-        BareFrame, ExchangeId, Frame, Passed, RequestHead, ResponseHead, Side, Version,
+        BareFrame, ExchangeId, Frame, Passed, RequestHead, ResponseHead, Version,
     };
 
     const AT: Nanos = Nanos(1_000_000);

@@ -1,8 +1,8 @@
 //! The trace: an append-only, compressed, checksummed log of [`record::Event`]s that survives being cut.
 //!
 //! [`Writer`] writes one segment; [`Trace`] opens a trace, however it ended, and [`Scan`] reads it once. Between the two:
-//! [`record`] (what an event is), `segment.rs` and `block.rs` (which records an event becomes), `columns.rs` and `pieces.rs`
-//! (frames and bodies), `sink.rs` (blocks in the file); `decoder.rs` (bytes in, records out), `assemble.rs` (events again),
+//! [`record`] (what an event is), `segment.rs` and `block.rs` (which records an event becomes), `columns.rs`, `bare.rs`
+//! and `pieces.rs` (frames and bodies), `sink.rs` (blocks in the file); `decoder.rs` (bytes in, records out), `assemble.rs` (events again),
 //! `open.rs` and `library.rs` (index, and reading out of order). An encrypted segment differs in two places: `seal.rs` (its
 //! payloads) and `envelope.rs` (who may read it).
 //!
