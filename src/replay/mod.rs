@@ -12,6 +12,7 @@
 //! | [`session`] | which exchanges belong to one conversation, in which order |
 //! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
 //! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes |
+//! | [`search`] | which load is tried next in a search for the highest |
 //! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
 //! | [`pacer`] | one thread that releases each when it is due |
@@ -60,6 +61,7 @@ pub mod route;
 pub mod row;
 pub mod run;
 pub mod scale;
+pub mod search;
 pub mod session;
 pub mod sink;
 pub mod splice;

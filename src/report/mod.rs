@@ -17,6 +17,7 @@ pub mod html;
 mod machines;
 mod objectives;
 pub mod schema;
+pub mod search;
 mod series;
 mod setup;
 pub mod stats;

@@ -13,6 +13,7 @@ mod private;
 pub mod recorded;
 pub mod rows;
 mod run;
+pub mod search;
 pub mod slo;
 pub mod table;
 

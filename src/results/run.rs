@@ -370,4 +370,4 @@ pub(super) fn write(path: &Path, source: FormatError) -> RunError {
 }
 
 /// Name of the manifest.
-const MANIFEST: &str = "run.json";
+pub(super) const MANIFEST: &str = "run.json";

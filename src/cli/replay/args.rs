@@ -19,25 +19,25 @@ use crate::replay::route::{RouteOptions, Speak};
 use crate::replay::splice;
 use crate::results::filter::Filter;
 
-use super::clock::ClockArgs;
-use super::load::LoadArgs;
-
 use crate::cli::UsageError;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::telemetry::TelemetryArgs;
 
 use super::client::ClientArgs;
+use super::clock::ClockArgs;
 use super::judge::JudgeArgs;
 use super::lengths::LengthArgs;
+use super::load::LoadArgs;
 use super::measure::MeasureArgs;
 use super::scale::ScaleArgs;
+use super::search::{Of, SearchArgs};
 use super::targets::TargetArgs;
 
 /// Reissue a trace and write a run
 ///
 /// Each exchange is sent when it is due, to the targets in turn: at recorded times or at a rate, whatever the ones before it
 /// do (an open loop), or, with a reactive load, when others have ended. Exit status: 0 done, 1 failed, 2 usage, 3 done but
-/// the measurement is INVALID (0 when it is VALID WITH DOUBTS), or what --check looks at does not hold.
+/// the measurement is INVALID (0 when it is VALID WITH DOUBTS), what --check looks at does not hold, or a search found nothing.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// Trace to replay: a file, or a folder of segments
@@ -83,6 +83,8 @@ pub(in crate::cli) struct ReplayArgs {
     #[command(flatten)]
     pub(super) measure: MeasureArgs,
     #[command(flatten)]
+    pub(super) search: SearchArgs,
+    #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
     #[command(flatten)]
     pub(super) identity: IdentityArgs,
@@ -96,7 +98,7 @@ pub(super) struct WhenArgs {
     #[arg(long, value_name = "F", env = "REENACT_SPEED")]
     speed: Option<f64>,
     /// Send so many requests a second instead of at recorded times
-    #[arg(long, value_name = "R", env = "REENACT_RATE")]
+    #[arg(long, value_name = "R", env = "REENACT_RATE", group = "paced")]
     rate: Option<f64>,
     /// How these are spread: constant, poisson or gamma:CV (coefficient of variation)
     #[arg(
@@ -104,7 +106,7 @@ pub(super) struct WhenArgs {
         value_name = "PROCESS",
         env = "REENACT_ARRIVAL",
         default_value = "poisson",
-        requires = "rate"
+        requires = "paced"
     )]
     arrival: Arrival,
     /// Seed of everything random
@@ -208,9 +210,12 @@ impl ReplayArgs {
     pub(super) fn plan_options(&self) -> Result<PlanOptions, UsageError> {
         let WhenArgs { speed, rate, arrival, seed, limit, rounds, duration, .. } = self.when;
         let paced = self.clock.is_given();
-        let others =
-            [("clock", paced), ("speed", speed.is_some() && !paced), ("rate", rate.is_some())];
-        self.load.check_alone(&others)?;
+        self.load.check_alone(&[
+            ("clock", paced),
+            ("speed", speed.is_some() && !paced),
+            ("rate", rate.is_some()),
+            ("search", self.search.search.is_some()),
+        ])?;
         let options = PlanOptions {
             timing: match rate {
                 Some(rate) => Timing::Rate { rate, arrival, seed },
@@ -224,6 +229,21 @@ impl ReplayArgs {
         };
         let options = self.clock.plan(options, self.speed())?;
         self.load.plan(options, rounds)
+    }
+
+    /// Returns the arguments of a step of a search: the same at another load. With --duration, the trace is gone through as
+    /// often as the step takes.
+    pub(super) fn at(&self, of: Of, load: f64) -> Self {
+        let mut step = self.clone();
+        step.search.search = None;
+        match of {
+            Of::Concurrency => step.load = step.load.closed(load),
+            Of::Rate => step.when.rate = Some(load),
+        }
+        if step.when.duration.is_some() {
+            step.when.rounds = step.when.rounds.or(Some(u32::MAX));
+        }
+        step
     }
 
     pub(super) fn rewrite(&self) -> anyhow::Result<Rewrite> {

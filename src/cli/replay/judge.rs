@@ -76,6 +76,12 @@ impl JudgeArgs {
         Ok(None)
     }
 
+    /// Returns the same, held to these objectives.
+    pub(super) fn holding(mut self, slos: &Slos) -> Self {
+        self.slo = slos.list().to_vec();
+        self
+    }
+
     /// Returns what a run is held to. With `until_lost`, the releases in its plan, it ends as soon as it can't keep that any
     /// more.
     pub(super) fn hold(&self, until_lost: Option<u64>) -> Result<Option<Hold>, UsageError> {

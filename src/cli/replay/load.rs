@@ -70,6 +70,17 @@ const MOST: u32 = 65_535;
 // === impl LoadArgs ===
 
 impl LoadArgs {
+    /// Returns the same as a closed loop of so many requests; of a fraction the whole part.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a search hands out whole numbers above 0, and what is too large is refused"
+    )]
+    pub(super) fn closed(mut self, concurrency: f64) -> Self {
+        self.concurrency = Some(concurrency as u32);
+        self
+    }
+
     /// Returns whether a load is asked for.
     pub(super) fn is_given(&self) -> bool {
         self.asked().is_some()

@@ -22,6 +22,7 @@ mod load;
 mod measure;
 mod output;
 mod scale;
+mod search;
 mod stage;
 mod targets;
 
@@ -31,6 +32,11 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
     let balancer = args.balancer()?;
     let plan_options = args.plan_options()?;
+    // A search is checked by its first step.
+    let plan_options = match args.search.first_step(&args)? {
+        Some(step) => step.plan_options()?,
+        None => plan_options,
+    };
     check(&plan_options)?;
     args.judge.slos()?;
     args.scale.check()?;
@@ -70,6 +76,9 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let out = args.out.clone().context("--out is missing")?;
     let stage = Stage::new(&args, &trace, survey.known.into(), rewrite)?;
     drop(trace);
+    if let Some(of) = args.search.search {
+        return search::run(&args, of, &stage, starts, out);
+    }
     let Ended { manifest, summary, ran } = stage.run(&plan, &out)?;
     output::summary(&out, &manifest, &summary, &ran, args.json)?;
     let holds = args.judge.holds(&manifest);

@@ -48,6 +48,13 @@ pub(super) fn say(sentence: &str) {
     eprintln!("{sentence}");
 }
 
+/// Prints data.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
 /// Says what is wrong with the trace, if anything.
 pub(super) fn health(path: &Path, health: &Health) {
     if !health.complete {

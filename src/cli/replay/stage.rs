@@ -81,6 +81,21 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// Returns the stage for a step of a search, with arguments of its own: it ends as soon as it can't keep its objectives any
+    /// more.
+    pub(super) fn at<'b>(&self, args: &'b ReplayArgs) -> Stage<'b> {
+        Stage {
+            args,
+            trace: self.trace.sibling(),
+            identity: self.identity.clone(),
+            known: Arc::clone(&self.known),
+            rewrite: self.rewrite.clone(),
+            until_lost: true,
+            // Each load has a calibration of its own.
+            calibration: OnceCell::new(),
+        }
+    }
+
     /// Runs `plan` into the new folder `out`.
     ///
     /// # Errors
@@ -109,7 +124,7 @@ impl<'a> Stage<'a> {
             known: Arc::clone(&self.known),
             compare: Recorded { trace: compared },
             progress: Arc::clone(&progress),
-            hold: args.judge.hold(self.until_lost.then_some(totals.releases))?,
+            hold: args.judge.hold(self.planned(&totals))?,
             warmup: args.scale.warmup,
             refusals: args.load.refusals(),
             first: Nanos::ZERO,
@@ -135,7 +150,7 @@ impl<'a> Stage<'a> {
         {
             target.connect_rtt = ConnectRtt::of([tried, connects.clone()].concat());
         }
-        manifest.slo = judge(&ledger, &books.summary, totals.releases);
+        manifest.slo = judge(&ledger, &books.summary, self.planned(&totals));
         let is_lost = manifest.slo.as_ref().is_some_and(|slo| slo.lost.is_some());
         manifest.interrupted = stop.is_pulled() && !is_lost;
         fill(&mut manifest, &ran, &books.summary, &totals);
@@ -145,6 +160,12 @@ impl<'a> Stage<'a> {
             anyhow::bail!("{refusal}; the answers so far are in {}", out.display());
         }
         Ok(Ended { manifest, summary: books.summary, ran })
+    }
+
+    /// Returns how many requests are planned, where that is known and the run is to end when they can't keep its objectives.
+    fn planned(&self, totals: &Totals) -> Option<u64> {
+        let is_known = self.until_lost && !totals.open_end;
+        is_known.then(|| totals.releases.saturating_mul(self.args.copies()))
     }
 
     fn setup(&self, fetch: Fetch, plan: Plan, balancer: Balancer, route: RouteOptions) -> Setup {
@@ -248,9 +269,9 @@ fn instrument(ran: &Ran, summary: &Summary, dropped_samples: u64) -> Instrument 
 }
 
 /// Judges the run by the objectives that it was held to, if any.
-fn judge(ledger: &Ledger, summary: &Summary, planned: u64) -> Option<Judgement> {
+fn judge(ledger: &Ledger, summary: &Summary, planned: Option<u64>) -> Option<Judgement> {
     let meter = summary.meter.as_ref()?;
-    let lost = if ledger.is_lost() { meter.lost(planned) } else { None };
+    let lost = planned.filter(|_| ledger.is_lost()).and_then(|planned| meter.lost(planned));
     Some(Judgement { lost: lost.map(ToString::to_string), ..meter.judge() })
 }
 

@@ -154,12 +154,12 @@ impl Meter {
     }
 }
 
-/// Whether a request counts: it does not when its client left, or when it is an error that was recorded, too.
+/// Whether a request counts: it does not in the warm-up, when its client left, or when it is an error that was recorded, too.
 fn counts(row: &Measurement) -> bool {
     let as_recorded = row.status.is_some_and(|status| status >= 400)
         && row.status == row.recorded_status
         && row.outcome == "complete";
-    row.outcome != "cancelled" && !as_recorded
+    row.outcome != "cancelled" && !as_recorded && !row.warmup
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares")]
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_left_and_errors_as_recorded_do_not_count() {
+    fn clients_that_left_errors_as_recorded_and_the_warm_up_do_not_count() {
         let cancelled = Measurement { outcome: "cancelled".to_owned(), ..stream(0, 1, 1, 1) };
         let error = |recorded| Measurement {
             status: Some(429),
@@ -270,7 +270,9 @@ mod tests {
             (judged.rows, judged.value_share)
         };
         assert_eq!(share(vec![cancelled.clone()]), (0, None));
-        assert_eq!(share(vec![stream(0, 1, 1, 1), cancelled, error(429)]), (1, Some(0.0)));
+        let warmup = Measurement { warmup: true, ..failed(0) };
+        let rows = vec![warmup, stream(0, 1, 1, 1), cancelled, error(429)];
+        assert_eq!(share(rows), (1, Some(0.0)));
         assert_eq!(share(vec![stream(0, 1, 1, 1), error(200)]), (2, Some(0.5)));
     }
 
