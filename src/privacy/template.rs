@@ -114,7 +114,8 @@ impl Templates {
     }
 
     /// Replaces what is to be replaced in the event between two offsets, if it is like one before; else returns false,
-    /// and nothing was done.
+    /// and nothing was done. One that is longer than those with templates is not looked at, so that what is kept from event
+    /// to event stays small.
     pub(super) fn apply(
         &mut self,
         work: &mut Work<'_>,
@@ -123,6 +124,9 @@ impl Templates {
         until: u64,
     ) -> bool {
         let data = work.held.raw(from, until);
+        if data.len() > self.longest {
+            return false;
+        }
         let count = self.list.len();
         let fits = (self.last..count)
             .chain(0..self.last)
