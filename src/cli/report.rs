@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::report::noise::NoiseFloor;
 use crate::report::summary::Summary;
 use crate::report::{HTML, MARKDOWN, compare, gather, rows, schema, text, write};
 use crate::results::RunReader;
@@ -30,6 +31,10 @@ pub(super) struct ReportArgs {
     /// Judge the runs by objectives, as with `reenact replay --slo`: ttft:p99<500ms, tpot<50ms, errors<1%, goodput>95%
     #[arg(long, value_name = "SLO", env = "REENACT_SLO", value_delimiter = ',')]
     slo: Vec<Slo>,
+    /// Call differences noise that are no larger than those in this repeat.json, which `reenact replay --repeat` wrote (default:
+    /// the one beside the runs, if there is one)
+    #[arg(long, value_name = "FILE", env = "REENACT_NOISE")]
+    noise: Option<PathBuf>,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -85,18 +90,23 @@ fn several(
         progress.finish_and_clear();
     }
     let names = names(dirs)?;
+    let noise = match &args.noise {
+        Some(path) => Some(NoiseFloor::read(path)?),
+        None => NoiseFloor::beside(dirs)?,
+    };
+    let noise = noise.as_ref();
     if args.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&summaries)?))?;
     } else {
-        let table = compare::table(&names, &summaries);
+        let table = compare::table(&names, &summaries, noise);
         print(&format!("{}\n{}\n", table.note, text::grid(&table, width())))?;
     }
     if let Some(out) = &args.out {
         let markdown = out.extension().is_some_and(|extension| extension == "md");
         let text = if markdown {
-            compare::markdown(&names, &summaries)
+            compare::markdown(&names, &summaries, noise)
         } else {
-            compare::page(&names, &summaries)
+            compare::page(&names, &summaries, noise)
         };
         std::fs::write(out, text).with_context(|| format!("cannot write {}", out.display()))?;
         say(&format!("Written: {}", out.display()));

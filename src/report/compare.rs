@@ -4,6 +4,7 @@ use crate::results::answers::Aspect;
 
 use super::chart::histogram;
 use super::html;
+use super::noise::NoiseFloor;
 use super::stats::Spread;
 use super::summary::Summary;
 use super::table::{NONE, Table};
@@ -12,15 +13,15 @@ use super::text::markdown_table;
 use super::units::{count, ns, percent, three};
 
 /// A line of the comparison: what it is, its value in a run, and how it is written.
-struct Line {
-    name: &'static str,
-    value: fn(&Summary) -> Option<f64>,
-    write: fn(f64) -> String,
+pub(super) struct Line {
+    pub(super) name: &'static str,
+    pub(super) value: fn(&Summary) -> Option<f64>,
+    pub(super) write: fn(f64) -> String,
 }
 
-/// Returns the table of a comparison, the runs named by `names`.
+/// Returns the table of a comparison, the runs named by `names`. Changes that `noise` covers are called noise.
 #[must_use]
-pub fn table(names: &[String], runs: &[Summary]) -> Table {
+pub fn table(names: &[String], runs: &[Summary], noise: Option<&NoiseFloor>) -> Table {
     let mut rows = vec![
         texts("Verdict", runs, |run| verdict(run).split(':').next().unwrap_or_default().to_owned()),
         texts("Target", runs, |run| {
@@ -51,7 +52,9 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
             (Some(value), Some(first)) if first > 0.0 => {
                 let change = (value / first - 1.0) * 100.0;
                 let change = if change.abs() < 0.05 { 0.0 } else { change };
-                format!("{} ({change:+.1} %)", (line.write)(*value))
+                let covered = noise.and_then(|noise| noise.covers(line.name, first, *value));
+                let word = if covered == Some(true) { ", noise" } else { "" };
+                format!("{} ({change:+.1} %{word})", (line.write)(*value))
             }
             (Some(value), _) => (line.write)(*value),
         };
@@ -65,7 +68,14 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
     Table {
         title: "Beside each other",
         note: format!(
-            "In brackets the change from the first run.{}",
+            "In brackets the change from the first run.{}{}",
+            noise.map_or_else(String::new, |noise| {
+                let doubt = if noise.is_sound() { "" } else { " One of these is INVALID." };
+                format!(
+                    " It is noise where {} runs of one plan lay as far apart.{doubt}",
+                    noise.runs.len()
+                )
+            }),
             if same_trace {
                 ""
             } else {
@@ -79,9 +89,9 @@ pub fn table(names: &[String], runs: &[Summary]) -> Table {
 
 /// Returns the page of a comparison.
 #[must_use]
-pub fn page(names: &[String], runs: &[Summary]) -> String {
+pub fn page(names: &[String], runs: &[Summary], noise: Option<&NoiseFloor>) -> String {
     let mut body = "<h1>Comparison of runs</h1>\n".to_owned();
-    body += &html::table(&table(names, runs));
+    body += &html::table(&table(names, runs, noise));
     body += "<h2>Distributions</h2>\n<div class=\"two\">\n";
     let figures = [
         ("Time to first token", "ttft"),
@@ -115,8 +125,8 @@ pub fn page(names: &[String], runs: &[Summary]) -> String {
 
 /// Returns a comparison as Markdown.
 #[must_use]
-pub fn markdown(names: &[String], runs: &[Summary]) -> String {
-    markdown_table(&table(names, runs))
+pub fn markdown(names: &[String], runs: &[Summary], noise: Option<&NoiseFloor>) -> String {
+    markdown_table(&table(names, runs, noise))
 }
 
 fn kept(run: &Summary) -> String {
@@ -147,7 +157,8 @@ fn tail(spread: &Spread) -> Option<f64> {
     of(spread.p99)
 }
 
-const LINES: [Line; 15] = [
+/// The lines, in the order of reading.
+pub(super) const LINES: [Line; 19] = [
     Line { name: "Requests/s", value: |run| run.rates.requests_per_s, write: three },
     Line {
         name: "Good requests/s under the objectives",
@@ -157,12 +168,19 @@ const LINES: [Line; 15] = [
     Line { name: "Output tokens/s", value: |run| run.rates.output_tokens_per_s, write: three },
     Line { name: "Mean in flight", value: |run| run.rates.concurrency_mean, write: three },
     Line { name: "TTFT p50", value: |run| median(&run.latencies.ttft), write: write_ns },
+    Line { name: "TTFT p90", value: |run| of(run.latencies.ttft.p90), write: write_ns },
     Line { name: "TTFT p99", value: |run| tail(&run.latencies.ttft), write: write_ns },
     Line { name: "Between frames p50", value: |run| median(&run.latencies.gap), write: write_ns },
+    Line { name: "Between frames p90", value: |run| of(run.latencies.gap.p90), write: write_ns },
     Line { name: "Between frames p99", value: |run| tail(&run.latencies.gap), write: write_ns },
     Line {
         name: "Time per output token p50",
         value: |run| median(&run.latencies.tpot),
+        write: write_ns,
+    },
+    Line {
+        name: "Time per output token p90",
+        value: |run| of(run.latencies.tpot.p90),
         write: write_ns,
     },
     Line {
@@ -171,6 +189,7 @@ const LINES: [Line; 15] = [
         write: write_ns,
     },
     Line { name: "End to end p50", value: |run| median(&run.latencies.e2e), write: write_ns },
+    Line { name: "End to end p90", value: |run| of(run.latencies.e2e.p90), write: write_ns },
     Line { name: "End to end p99", value: |run| tail(&run.latencies.e2e), write: write_ns },
     Line {
         name: "End to end from due p99",

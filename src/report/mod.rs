@@ -2,7 +2,7 @@
 //!
 //! `gather` reads the folder once, row by row, into a [`summary::Summary`] whose size does not depend on the run's. From
 //! that, `tables` makes the tables that [`text`] and [`html`] write, `chart` the figures, and `doubts` every reason to
-//! mistrust the numbers. [`compare`] puts runs beside each other.
+//! mistrust the numbers. [`compare`] puts runs beside each other, and [`noise`] says which differences mean nothing.
 //!
 //! Reading order: [`summary`], [`stats`], [`warnings`], then the rest.
 
@@ -15,6 +15,7 @@ mod figure;
 mod gather;
 pub mod html;
 mod machines;
+pub mod noise;
 mod objectives;
 pub mod schema;
 pub mod search;

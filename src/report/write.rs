@@ -16,6 +16,14 @@ pub enum ReportError {
     /// The run can't be read.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A noise floor can't be read.
+    #[error("{}: cannot read the noise floor", path.display())]
+    Noise {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The report can't be written.
     #[error("{}: cannot write the report", path.display())]
     Write {

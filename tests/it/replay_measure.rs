@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
+use reenact::report::noise::NoiseFloor;
 use reenact::results::RunReader;
 use reenact::results::manifest::Manifest;
 
@@ -91,4 +92,42 @@ fn a_calibration_comes_before_a_run_and_is_kept() {
     );
     scene.replay("without", &["--no-calibration"]);
     assert_eq!(scene.manifest("without").calibration, None);
+}
+
+#[test]
+fn repeated_runs_have_a_noise_floor_and_comparisons_use_it() {
+    let scene = Scene::chats(12);
+    let output = scene.replay("aa", &["--repeat", "2"]);
+    let said = text(&output);
+    assert!(said.contains("Run 2 of 2:") && said.contains("The same plan 2 times"), "{said}");
+    let path = scene.out("aa").join("repeat.json");
+    let floor: NoiseFloor = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(floor.runs, ["01", "02"]);
+    assert!(floor.same_sent, "one plan: one digest");
+    let e2e = &floor.metrics["End to end p50"];
+    assert!(e2e.values.iter().all(Option::is_some) && e2e.relative.is_some(), "{e2e:?}");
+    let manifests = [scene.manifest("aa/01"), scene.manifest("aa/02")];
+    assert_eq!(manifests[0].sent_digest, manifests[1].sent_digest);
+    assert_eq!(manifests[0].options["repeat"], 2);
+
+    let dirs = ["01", "02"].map(|run| scene.out("aa").join(run).display().to_string());
+    let compared = text(&reenact(&["report", &dirs[0], &dirs[1]]));
+    let line = |text: &str| {
+        let line = text.lines().find(|line| line.contains("End to end p50"));
+        line.unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    // The one beside the runs; every difference between them is within it.
+    assert!(line(&compared).contains("%, noise)"), "{compared}");
+    scene.replay("other", &[]);
+    let other = scene.out("other").display().to_string();
+    let (mut none, elsewhere) = (floor, scene.folder.path().join("none.json"));
+    none.metrics.clear();
+    none.write(&elsewhere).unwrap();
+    let noise = elsewhere.display().to_string();
+    let compared = text(&reenact(&["report", &other, &dirs[0], "--noise", &noise]));
+    assert!(!line(&compared).contains("noise"), "{compared}");
+
+    let again = scene.replay("aa", &["--repeat", "2"]);
+    assert_eq!(again.status.code(), Some(2), "{}", text(&again));
+    assert_eq!(scene.replay("bb", &["--repeat", "1"]).status.code(), Some(2));
 }

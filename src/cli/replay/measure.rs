@@ -1,4 +1,4 @@
-//! Flags about the measurement itself: the calibration before it.
+//! Flags about the measurement itself: the calibration before it, and how often it is made.
 
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ pub(super) struct MeasureArgs {
     /// Leave out the second before a run in which requests and events of a server on loopback show what this machine can do
     #[arg(long, env = "REENACT_NO_CALIBRATION")]
     no_calibration: bool,
+    /// Run the same plan N times, into OUT/01, OUT/02 and so on, and write how far the runs lie apart to OUT/repeat.json: the
+    /// noise floor, below which comparisons call a difference noise
+    #[arg(long, value_name = "N", env = "REENACT_REPEAT", conflicts_with = "search", value_parser = clap::value_parser!(u32).range(2..=99))]
+    pub(super) repeat: Option<u32>,
 }
 
 // === impl MeasureArgs ===
@@ -49,6 +53,7 @@ impl MeasureArgs {
     /// Writes the flags down, for the manifest.
     pub(super) fn describe(&self, options: &mut Map<String, Value>) {
         options.insert("no-calibration".to_owned(), json!(self.no_calibration));
+        options.insert("repeat".to_owned(), json!(self.repeat));
     }
 }
 

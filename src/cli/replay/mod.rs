@@ -21,6 +21,7 @@ mod lengths;
 mod load;
 mod measure;
 mod output;
+mod repeat;
 mod scale;
 mod search;
 mod stage;
@@ -78,6 +79,9 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     drop(trace);
     if let Some(of) = args.search.search {
         return search::run(&args, of, &stage, starts, out);
+    }
+    if let Some(times) = args.measure.repeat {
+        return repeat::run(&args, &stage, &plan, &out, times);
     }
     let Ended { manifest, summary, ran } = stage.run(&plan, &out)?;
     output::summary(&out, &manifest, &summary, &ran, args.json)?;
