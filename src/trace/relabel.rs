@@ -86,3 +86,21 @@ impl Relabel {
         number.saturating_sub(1).saturating_mul(of).saturating_add(turn + 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::golden_making::{bared, hashed};
+
+    /// Also what an exchange says of its prompt, and frames without their bytes.
+    #[test]
+    fn every_event_of_an_exchange_gets_its_new_number_and_time() {
+        let relabel = Relabel { later_ns: 5_000, turn: (0, 1), upstreams: vec![0, 1] };
+        for before in bared().into_iter().chain(hashed()) {
+            let mut event = before.clone();
+            relabel.apply(&mut event, Some(ExchangeId(9)));
+            assert_eq!(event.exchange(), before.exchange().map(|_| ExchangeId(9)), "{event:?}");
+            assert_eq!(event.at().0, before.at().0 + 5_000, "{event:?}");
+        }
+    }
+}
