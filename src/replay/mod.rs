@@ -11,7 +11,7 @@
 //! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out |
 //! | [`session`] | which exchanges belong to one conversation, in which order |
 //! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
-//! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes |
+//! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes, [`stages`] loads that change by plan |
 //! | [`search`] | which load is tried next in a search for the highest |
 //! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
@@ -65,6 +65,7 @@ pub mod search;
 pub mod session;
 pub mod sink;
 pub mod splice;
+pub mod stages;
 pub mod summary;
 pub mod survey;
 pub mod verdict;

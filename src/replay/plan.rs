@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::replay::arrival::{Arrival, Gaps};
 use crate::replay::quantile::Histogram;
+use crate::replay::stages::{self, Stages};
 
 /// How a plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,7 @@ pub struct PlanOptions {
 }
 
 /// Where due times come from.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Timing {
     /// An arrival process.
     Rate {
@@ -52,6 +53,13 @@ pub enum Timing {
         /// How much faster: recorded times are divided by it.
         speed: f64,
     },
+    /// Stages that are all at a rate.
+    Stages {
+        /// The stages.
+        stages: Stages,
+        /// Seed of their processes.
+        seed: u64,
+    },
 }
 
 /// One release.
@@ -67,7 +75,7 @@ pub struct Release {
     pub due: Nanos,
     /// Number of the stage or burst that it belongs to, from 0, where the load has such.
     pub stage: Option<u32>,
-    /// Number of the user who sends it, from 0, where the load has such.
+    /// Number of the user who sends it, or of the slot of a stage that it takes, from 0, where the load has such.
     pub user: Option<u32>,
 }
 
@@ -110,6 +118,7 @@ enum Dues {
     Lead,
     Random { gaps: Box<Gaps>, mean: f64, at: Option<f64> },
     Recorded { speed: f64 },
+    Stages(Box<stages::Dues>),
 }
 
 /// The due times of a stretch of the plan, to count them.
@@ -196,7 +205,10 @@ fn check(options: &PlanOptions) -> Result<(), PlanError> {
         Timing::Recorded { speed } if !(speed.is_finite() && speed > 0.0) => {
             return Err(PlanError::Speed(speed));
         }
-        Timing::Rate { .. } | Timing::Reactive | Timing::Recorded { .. } => {}
+        Timing::Rate { .. }
+        | Timing::Reactive
+        | Timing::Recorded { .. }
+        | Timing::Stages { .. } => {}
     }
     if options.rounds == 0 {
         return Err(PlanError::NoRounds);
@@ -219,16 +231,17 @@ impl Plan {
         let (offsets, period) = (self.offsets.clone(), self.period);
         let lead = Nanos::from(self.options.lead).0;
         let end = self.options.duration.map_or(u64::MAX, |duration| Nanos::from(duration).0);
-        let mut dues = Dues::new(self.options.timing);
+        let mut dues = Dues::new(&self.options.timing);
         let entries = offsets.len();
         let most = self.options.most.unwrap_or(u64::MAX);
         (0..self.options.rounds)
             .flat_map(move |round| (0..entries).map(move |entry| (round, entry)))
             .zip(0..most)
-            .map(move |((round, entry), number)| {
+            .map_while(move |((round, entry), number)| {
                 let recorded =
                     u64::from(round).saturating_mul(period).saturating_add(offsets[entry]);
-                (Release { number, entry, round, ..Release::default() }, dues.next(recorded))
+                let (due, stage) = dues.next(recorded)?;
+                Some((Release { number, entry, round, stage, ..Release::default() }, due))
             })
             .take_while(move |(_, due)| *due < end)
             .map(move |(release, due)| Release { due: Nanos(lead.saturating_add(due)), ..release })
@@ -330,7 +343,7 @@ impl Plan {
         let length = match self.options.timing {
             // A random process is as long as its mean, give or take: ten times is far out.
             Timing::Rate { rate, .. } => self.offsets.len() as f64 * rounds / rate * 1e10,
-            Timing::Reactive => 0.0,
+            Timing::Reactive | Timing::Stages { .. } => 0.0,
             Timing::Recorded { speed } => self.period as f64 * rounds / speed,
         };
         let cut =
@@ -342,8 +355,8 @@ impl Plan {
 // === impl Dues ===
 
 impl Dues {
-    fn new(timing: Timing) -> Self {
-        match timing {
+    fn new(timing: &Timing) -> Self {
+        match *timing {
             Timing::Reactive => Self::Lead,
             Timing::Recorded { speed } => Self::Recorded { speed },
             Timing::Rate { rate, arrival: Arrival::Constant, .. } => {
@@ -354,16 +367,18 @@ impl Dues {
                 mean: 1e9 / rate,
                 at: None,
             },
+            Timing::Stages { ref stages, seed } => Self::Stages(Box::new(stages.dues(seed))),
         }
     }
 
-    /// Returns when the next release is due, since the first; `recorded` is its recorded time since the first.
+    /// Returns when the next release is due, since the first, and its stage; `recorded` is its recorded time since the first.
+    /// None when the stages are over.
     #[expect(
         clippy::cast_precision_loss,
         reason = "2^53 ns are 104 days; above, it is a microsecond off"
     )]
-    fn next(&mut self, recorded: u64) -> u64 {
-        match self {
+    fn next(&mut self, recorded: u64) -> Option<(u64, Option<u32>)> {
+        let due = match self {
             Self::Lead => 0,
             Self::Recorded { speed } => scale(recorded, *speed),
             Self::Constant { mean, sent } => {
@@ -375,7 +390,9 @@ impl Dues {
                 *at = Some(due);
                 to_ns(due)
             }
-        }
+            Self::Stages(dues) => return dues.next().map(|(due, stage)| (due.0, Some(stage))),
+        };
+        Some((due, None))
     }
 }
 

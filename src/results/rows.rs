@@ -205,7 +205,8 @@ table! {
 
         /// Number of the stage or burst that the request belongs to, from 0; none where the load has no such.
         pub stage: Option<u32>,
-        /// Number of the user who sent it, from 0; none where the load has no users.
+        /// Number of the user who sent it, or of the slot that it took in a stage with so many in flight, from 0; none where
+        /// the load has no such.
         pub load_user: Option<u32>,
         /// Whether it belongs to the warm-up (`--warmup`): such rows are in no figure of a summary or a report.
         pub warmup: bool,

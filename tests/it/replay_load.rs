@@ -374,3 +374,50 @@ fn a_target_that_answers_404_to_everything_ends_the_run_at_once() {
     // An error that says nothing about the plan is a result.
     check("500 Oops", "e", &["--limit", "25"], false, &[]);
 }
+
+#[test]
+fn stages_follow_each_other_and_each_row_says_which_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let staged = |text: &str, n: usize, flags: &[&str]| {
+        let file = folder.path().join("stages.toml");
+        std::fs::write(&file, text).unwrap();
+        let gate = Gate::new(1, 0);
+        run(n, &gate, &[&["--stages", &file.display().to_string()], flags].concat())
+    };
+    let mixed = "[[stage]]\nconcurrency = 3\nduration = 0.2\n[[stage]]\nrate = 100\narrival = \"constant\"\nduration = \"100ms\"\n\
+                 [[stage]]\nconcurrency = 1\nduration = 0.1\n";
+    let (text, _status, seen, scene) = staged(mixed, 3, &[]);
+    let (rows, _) = rows(&scene.path().join("run"));
+    let first = rows.iter().map(|row| row.due_ns.unwrap()).min().unwrap();
+    assert_eq!(rows.len(), seen.arrived, "{text}");
+    for row in &rows {
+        let due = row.due_ns.unwrap() - first;
+        let span = match row.stage.unwrap() {
+            0 => 0..200_000_000,
+            1 => 200_000_000..300_000_000,
+            _ => 300_000_000..400_000_000,
+        };
+        assert!(span.contains(&due), "{:?} at {due}", row.stage);
+        let slots = [Some(3), None, Some(1)][row.stage.unwrap() as usize];
+        assert_eq!(row.load_user.is_some(), slots.is_some());
+        assert!(row.load_user < slots || slots.is_none());
+    }
+    assert_eq!(rows.iter().filter(|row| row.stage == Some(1)).count(), 10, "{text}");
+
+    // All at a rate: an open loop, known before the run.
+    let open = "[[stage]]\nrate = 100\nduration = 1\n[[stage]]\nrate = 500\nduration = 1\n";
+    let dry = || {
+        let (text, status, ..) = staged(open, 3, &["--dry-run", "--json"]);
+        assert_eq!(status, Some(0), "{text}");
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.collect::<Vec<serde_json::Value>>()
+    };
+    let lines = dry();
+    assert_eq!(lines.last().unwrap(), dry().last().unwrap(), "the digest of it all, for one");
+    let of = |stage: u32| lines.iter().filter(|line| line["stage"] == stage).count();
+    assert!((60..150).contains(&of(0)) && (400..600).contains(&of(1)), "{} {}", of(0), of(1));
+
+    let (text, status, ..) = staged("[[stage]]\nrate = 0\nduration = 1\n", 3, &[]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("stage 1 would send nothing"), "{text}");
+}

@@ -228,7 +228,7 @@ impl ReplayArgs {
             lead: LEAD,
         };
         let options = self.clock.plan(options, self.speed())?;
-        self.load.plan(options, rounds)
+        self.load.plan(options, rounds, seed)
     }
 
     /// Returns the arguments of a step of a search: the same at another load. With --duration, the trace is gone through as

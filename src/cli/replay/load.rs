@@ -6,11 +6,13 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::UsageError;
-use crate::replay::load::{Bursts, ClosedLoop, Load, Think, Users};
+use crate::replay::load::{Bursts, ClosedLoop, Load, Steps, Think, Users};
 use crate::replay::plan::{PlanOptions, Timing};
 use crate::replay::refusal::Refusals;
+use crate::replay::stages::Stages;
 
 use super::args::time;
+use super::stages;
 
 /// When exchanges are sent, where that follows from the ends of others
 #[derive(Clone, Debug, Args)]
@@ -52,6 +54,10 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "TIME", env = "REENACT_BURST_PAUSE", default_value = "0",
           requires = "bursts", value_parser = time)]
     burst_pause: Duration,
+    /// Go through the stages of a TOML file: [[stage]] tables with rate (and arrival) or concurrency, and duration
+    #[arg(long, value_name = "FILE", env = "REENACT_STAGES", conflicts_with = "rounds",
+          value_parser = stages::read)]
+    stages: Option<Stages>,
     /// Go on where a target answers 401, 404 or 405 to everything (else: the run ends after its first 20 answers)
     #[arg(long, env = "REENACT_KEEP_GOING")]
     keep_going: bool,
@@ -61,6 +67,7 @@ pub(super) struct LoadArgs {
 enum Asked<'a> {
     Bursts(&'a [u32]),
     Concurrency(u32),
+    Stages(&'a Stages),
     Users(u32),
 }
 
@@ -95,6 +102,7 @@ impl LoadArgs {
             ("concurrency", self.concurrency.is_some()),
             ("users", self.users.is_some()),
             ("bursts", self.bursts.is_some()),
+            ("stages", self.stages.is_some()),
         ];
         let all = others.iter().chain(&ours);
         let given: Vec<_> = all.filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect();
@@ -107,7 +115,7 @@ impl LoadArgs {
         Ok(())
     }
 
-    /// Returns the plan's options as the load needs them; `rounds` are those that were asked for.
+    /// Returns the plan's options as the load needs them; `rounds` are those that were asked for, `seed` that of arrivals.
     ///
     /// # Errors
     /// A number is no use.
@@ -115,6 +123,7 @@ impl LoadArgs {
         &self,
         options: PlanOptions,
         rounds: Option<u32>,
+        seed: u64,
     ) -> Result<PlanOptions, UsageError> {
         let Some(asked) = self.asked() else { return Ok(options) };
         let options = PlanOptions { timing: Timing::Reactive, ..options };
@@ -128,22 +137,39 @@ impl LoadArgs {
                 check_number("concurrency", n)?;
                 Ok(options)
             }
-            Asked::Users(n) => {
-                check_number("users", n)?;
-                let rate = self.spawn_rate;
-                if !(rate.is_finite() && rate > 0.0) {
-                    return Err(UsageError(format!(
-                        "--spawn-rate {rate} is no use: it must be a finite number of users per second above 0"
-                    )));
-                }
-                let endless = self.run_time.map(|_| u32::MAX);
-                Ok(PlanOptions {
-                    rounds: rounds.or(endless).unwrap_or(1),
-                    duration: self.run_time.or(options.duration),
-                    ..options
-                })
+            Asked::Stages(stages) => {
+                let timing = if stages.is_open() {
+                    Timing::Stages { stages: stages.clone(), seed }
+                } else {
+                    Timing::Reactive
+                };
+                let total = stages.total();
+                let duration = options.duration.map_or(total, |time| time.min(total));
+                Ok(PlanOptions { timing, rounds: u32::MAX, duration: Some(duration), ..options })
             }
+            Asked::Users(n) => self.plan_users(n, options, rounds),
         }
+    }
+
+    fn plan_users(
+        &self,
+        n: u32,
+        options: PlanOptions,
+        rounds: Option<u32>,
+    ) -> Result<PlanOptions, UsageError> {
+        check_number("users", n)?;
+        let rate = self.spawn_rate;
+        if !(rate.is_finite() && rate > 0.0) {
+            return Err(UsageError(format!(
+                "--spawn-rate {rate} is no use: it must be a finite number of users per second above 0"
+            )));
+        }
+        let endless = self.run_time.map(|_| u32::MAX);
+        Ok(PlanOptions {
+            rounds: rounds.or(endless).unwrap_or(1),
+            duration: self.run_time.or(options.duration),
+            ..options
+        })
     }
 
     /// Makes the load, if one is asked for; `seed` is that of everything random.
@@ -151,6 +177,8 @@ impl LoadArgs {
         Some(match self.asked()? {
             Asked::Bursts(sizes) => Box::new(Bursts::new(sizes.to_vec(), self.burst_pause)),
             Asked::Concurrency(concurrency) => Box::new(ClosedLoop { concurrency }),
+            Asked::Stages(stages) if stages.is_open() => return None,
+            Asked::Stages(stages) => Box::new(Steps::new(stages.clone(), seed)),
             Asked::Users(n) => Box::new(Users::new(n, self.spawn_rate, self.think, seed)),
         })
     }
@@ -165,6 +193,7 @@ impl LoadArgs {
         match self.asked() {
             Some(Asked::Bursts(sizes)) => sizes.iter().copied().max().unwrap_or(0).into(),
             Some(Asked::Concurrency(n) | Asked::Users(n)) => n.into(),
+            Some(Asked::Stages(stages)) => stages.peak().into(),
             None => 0,
         }
     }
@@ -181,6 +210,8 @@ impl LoadArgs {
                 )
             }
             Asked::Concurrency(n) => format!("when fewer than {n} are in flight"),
+            Asked::Stages(stages) if stages.is_open() => return None,
+            Asked::Stages(stages) => format!("by its stage ({stages})"),
             Asked::Users(n) => format!(
                 "when the next of {n} users, who come {} a second, has thought ({})",
                 self.spawn_rate, self.think
@@ -200,6 +231,9 @@ impl LoadArgs {
             Some(Asked::Concurrency(n)) => {
                 put("concurrency", json!(n));
             }
+            Some(Asked::Stages(stages)) => {
+                put("stages", json!(stages.to_string()));
+            }
             Some(Asked::Users(n)) => {
                 put("users", json!(n));
                 put("spawn-rate", json!(self.spawn_rate));
@@ -213,7 +247,8 @@ impl LoadArgs {
     fn asked(&self) -> Option<Asked<'_>> {
         let bursts = self.bursts.as_deref().map(Asked::Bursts);
         let concurrency = self.concurrency.map(Asked::Concurrency);
-        bursts.or(concurrency).or_else(|| self.users.map(Asked::Users))
+        let stages = self.stages.as_ref().map(Asked::Stages);
+        bursts.or(concurrency).or(stages).or_else(|| self.users.map(Asked::Users))
     }
 }
 

@@ -25,6 +25,7 @@ mod repeat;
 mod scale;
 mod search;
 mod stage;
+mod stages;
 mod targets;
 
 pub(super) use args::ReplayArgs;

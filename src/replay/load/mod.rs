@@ -9,11 +9,13 @@
 //! | [`bursts`] | so many at once, the next so many when all of these have ended |
 //! | [`closed`] | a closed loop: as many in flight as there are slots, while work remains |
 //! | [`sessions`] | each turn of a session waits for the one before it |
+//! | [`steps`] | stages of which some keep so many in flight |
 //! | [`users`] | users who send, think ([`think`]), and send again |
 
 pub mod bursts;
 pub mod closed;
 pub mod sessions;
+pub mod steps;
 pub mod think;
 pub mod users;
 
@@ -23,6 +25,7 @@ use crate::replay::plan::Release;
 pub use bursts::Bursts;
 pub use closed::ClosedLoop;
 pub use sessions::Sessions;
+pub use steps::Steps;
 pub use think::{Think, ThinkError};
 pub use users::Users;
 
@@ -36,7 +39,7 @@ pub struct Token {
     pub due: Nanos,
     /// The stage or burst that it belongs to, if there are any: [`Release::stage`].
     pub stage: Option<u32>,
-    /// The user who sends it, if there are any: [`Release::user`].
+    /// The user who sends it, or the slot of a stage that it takes, if there are any: [`Release::user`].
     pub user: Option<u32>,
 }
 
