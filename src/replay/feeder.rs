@@ -8,17 +8,18 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Nanos};
 use crate::dialect::{self, RequestFacts};
 use crate::replay::balance::{Balancer, Subject};
-use crate::replay::call::{Call, Limits, call};
+use crate::replay::call::{Call, Done, Limits, call};
 use crate::replay::conductor::{Ends, Notice};
 use crate::replay::connections::{AHEAD, Berth, Berths};
 use crate::replay::ending::Aborts;
+use crate::replay::history::{Heard, History, Live, Spot};
 use crate::replay::known::Known;
 use crate::replay::launch::Launch;
 use crate::replay::ledger::{Entry, Ledger};
@@ -29,7 +30,7 @@ use crate::replay::plan::Release;
 use crate::replay::rewrite::{Outgoing, Rewrite};
 use crate::replay::route::{Destination, Route};
 use crate::replay::row::Sent;
-use crate::trace::record::{ExchangeId, RequestHead};
+use crate::trace::record::{ExchangeId, Outcome, RequestHead};
 
 /// Reads a request from a trace; the error says why it can't be had.
 pub type Fetch = Box<dyn FnMut(ExchangeId) -> Result<(RequestHead, Bytes), String> + Send>;
@@ -70,6 +71,8 @@ pub struct Feeder {
     pub ends: Option<Ends>,
     /// Gives up when so many exchanges in a row can't be made ready: a plan without an end is to end when nothing in it can.
     pub patience: u64,
+    /// What the target has answered, where its answers take the place of recorded ones.
+    pub live: Option<Live>,
     /// The run's clock.
     pub clock: Clock,
 }
@@ -102,6 +105,16 @@ struct State {
 /// # Errors
 /// Why it can't be sent.
 pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Outgoing, String> {
+    prepare_with(fetch, rewrite, known, |_, body| (body, None))
+}
+
+/// Reads a request, puts the history into its body that `live` has for it, and rewrites it.
+fn prepare_with(
+    fetch: &mut Fetch,
+    rewrite: &Rewrite,
+    known: &Known,
+    live: impl FnOnce(&HeaderMap, Bytes) -> (Bytes, Option<History>),
+) -> Result<Outgoing, String> {
     let (head, body) = fetch(known.id)?;
     if body.len() as u64 != known.request_bytes {
         let (id, whole) = (known.id.0, known.request_bytes);
@@ -110,11 +123,13 @@ pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Ou
             body.len()
         ));
     }
+    let (body, history) = live(&head.headers, body);
     let (body, fits) = rewrite.salt(&head.headers, body, known.copy);
     let mut outgoing = rewrite
         .apply(&head, body, known.length)
         .map_err(|error| format!("exchange {}: {error}", known.id.0))?;
     outgoing.misfit |= !fits;
+    outgoing.history = history;
     Ok(outgoing)
 }
 
@@ -131,7 +146,11 @@ impl Feeder {
             if !self.budget.hold(known.request_bytes) {
                 break;
             }
-            match prepare(&mut self.fetch, &self.rewrite, known) {
+            let live = |headers: &HeaderMap, body| match &self.live {
+                Some(live) => live.apply(Spot::of(known), release.round, headers, body),
+                None => (body, None),
+            };
+            match prepare_with(&mut self.fetch, &self.rewrite, known, live) {
                 Ok(outgoing) => {
                     fed.misfits += u64::from(outgoing.misfit);
                     in_a_row = 0;
@@ -222,6 +241,7 @@ impl Feeder {
             digest: Some(outgoing.digest),
             bytes: outgoing.body.len() as u64,
             pinned: outgoing.pinned,
+            history: outgoing.history,
         };
         let (body, acceptance) = OutgoingBody::new(outgoing.body.clone(), self.clock);
         let mut request = Request::new(body);
@@ -239,8 +259,12 @@ impl Feeder {
             clock: self.clock,
         };
         let (ledger, alive) = (self.ledger.clone(), self.alive.clone());
+        let live = self.live.clone().map(|live| (live, Spot::of(known)));
         Launch::new(self.calls.clone(), sent.bytes, move |release| async move {
             let done = call(making).await;
+            if let Some((live, spot)) = live {
+                live.hear(spot, release.round, heard(&sent.facts, &done));
+            }
             // Held until here: it tells of the end whatever becomes of the call.
             if let Some(notice) = notice {
                 notice.ended(done.end);
@@ -270,10 +294,22 @@ impl Feeder {
                 digest: None,
                 bytes: 0,
                 pinned: None,
+                history: None,
             };
             self.ledger.put_blocking(Entry::Unsent(Box::new((sent, why.to_owned()))));
         }
     }
+}
+
+/// Returns a complete response as it came: its bytes are shared, not copied.
+fn heard(facts: &RequestFacts, done: &Done) -> Option<Heard> {
+    let head = done.head.as_ref().filter(|_| done.outcome == Outcome::Complete)?;
+    Some(Heard {
+        facts: facts.clone(),
+        status: head.status,
+        headers: head.headers.clone(),
+        frames: done.frames.iter().map(|(_, data)| data.clone()).collect(),
+    })
 }
 
 // === impl Budget ===

@@ -37,6 +37,8 @@ pub struct Known {
     pub pauses: Option<Arc<[Pause]>>,
     /// What is known of its output's length.
     pub length: Length,
+    /// Digest of its recorded answer's text ([`crate::dialect::text_digest`]), of a chat that has one.
+    pub answer: Option<u128>,
     /// Model named in the request.
     pub model: Option<Arc<str>>,
     /// What became of it when it was recorded.
@@ -84,6 +86,7 @@ pub(in crate::replay) fn known(id: u64, start: u64) -> Known {
         left: None,
         pauses: None,
         length: Length::default(),
+        answer: None,
         model: None,
         twin: Twin::default(),
     }

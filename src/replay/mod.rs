@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out |
 //! | [`session`] | which exchanges belong to one conversation, in which order |
+//! | [`history`] | the target's own answers in later turns of a session |
 //! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
 //! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes, [`stages`] loads that change by plan |
 //! | [`search`] | which load is tried next in a search for the highest |
@@ -41,6 +42,7 @@ pub mod conductor;
 pub mod connections;
 pub mod ending;
 pub mod feeder;
+pub mod history;
 pub mod known;
 pub mod launch;
 pub mod ledger;

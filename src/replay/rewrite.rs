@@ -18,6 +18,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::replay::history::History;
 use crate::replay::pin::{self, Length, Lengths, Pinned};
 use crate::replay::scale::salted;
 use crate::replay::splice;
@@ -69,6 +70,8 @@ pub struct Outgoing {
     pub digest: blake3::Hash,
     /// Whether a value that the user wants set has no place in the body.
     pub misfit: bool,
+    /// Whose answers it has in its messages, where live ones were to take the place of recorded ones.
+    pub history: Option<History>,
     /// Whether the output's length was pinned; none when that was not asked for, or there is none to pin.
     pub pinned: Option<Pinned>,
 }
@@ -142,7 +145,16 @@ impl Rewrite {
         let Changed { body, misfit, pinned } = self.body(head, uri.path(), body, length);
         let headers = self.headers(head, &body);
         let digest = digest(&head.method, &uri, &headers, &body);
-        Ok(Outgoing { method: head.method.clone(), uri, headers, body, digest, misfit, pinned })
+        Ok(Outgoing {
+            method: head.method.clone(),
+            uri,
+            headers,
+            body,
+            digest,
+            misfit,
+            pinned,
+            history: None,
+        })
     }
 
     /// Puts the prefix of a copy into the body of one of its requests, and returns whether there was a place for it. What is

@@ -5,6 +5,7 @@ use crate::clock::{Anchor, Nanos};
 use crate::dialect::{RequestFacts, ResponseReader};
 use crate::http::Carried;
 use crate::replay::call::Done;
+use crate::replay::history::History;
 use crate::replay::known::Known;
 use crate::replay::pin::Pinned;
 use crate::replay::plan::Release;
@@ -33,6 +34,8 @@ pub struct Sent {
     pub bytes: u64,
     /// Whether its output's length was pinned; none when that was not asked for.
     pub pinned: Option<Pinned>,
+    /// Whose answers it has in its messages; none when live ones were not asked for, or there are none.
+    pub history: Option<History>,
 }
 
 /// Compares an output with the recorded one: returns the first character in which they differ, none when they are equal or
@@ -110,6 +113,7 @@ fn begin(run: &str, sent: &Sent, known: &Known) -> Measurement {
         model_sent: sent.facts.model.clone(),
         due_ns: Some(sent.release.due.as_i64()),
         request_bytes: sent.bytes,
+        history: sent.history.map(|history| history.as_str().to_owned()),
         request_digest: sent.digest.map(|digest| digest.to_hex()[..32].to_owned()),
         ..Measurement::default()
     };

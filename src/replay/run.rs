@@ -22,6 +22,7 @@ use crate::replay::conductor::{self, Conductor};
 use crate::replay::connections::{Berths, Connections};
 use crate::replay::ending::Aborts;
 use crate::replay::feeder::{Budget, Fed, Feeder, Fetch};
+use crate::replay::history::Live;
 use crate::replay::known::Known;
 use crate::replay::ledger::Ledger;
 use crate::replay::load::{Load, Picks};
@@ -49,6 +50,9 @@ pub struct Setup {
     pub plan: Plan,
     /// What has releases due, where that is not the plan.
     pub load: Option<Box<dyn Load>>,
+    /// What the target has answered, where its answers are to take the place of recorded ones: for loads whose later turns are
+    /// made ready when the ones before have ended.
+    pub live: Option<Live>,
     /// What is changed in each request.
     pub rewrite: Rewrite,
     /// Which target gets which request.
@@ -200,6 +204,7 @@ pub fn run(
         armed: arming,
         budget: Arc::clone(&stop.budget),
         ledger: ledger.clone(),
+        live: setup.live,
         stop: stop.calls.subscribe(),
         alive,
         ends: picks.is_some().then_some(ends),

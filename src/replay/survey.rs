@@ -10,6 +10,7 @@ use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::clock::Anchor;
+use crate::dialect::text_digest;
 use crate::replay::ending::Left;
 use crate::replay::known::{Known, Twin};
 use crate::replay::pace::pauses;
@@ -147,6 +148,7 @@ impl Surveyor<'_> {
             left: exchange.end.as_ref().and_then(|end| left(exchange, end)),
             pauses: pauses(exchange.frames(Side::Response)),
             length: Length::of(&row),
+            answer: text_digest(&text).filter(|_| row.operation == "chat"),
             model: row.model_recorded.as_deref().map(|model| names.keep(model)),
             twin: twin(exchange, &row, names),
         };

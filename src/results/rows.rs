@@ -212,6 +212,9 @@ table! {
         pub warmup: bool,
         /// Which timeout ended it: `connect`, `first` (byte of the body), `idle` or `total`; none when none did.
         pub timeout: Option<String>,
+        /// With `--history live`: whose answers the request has in its messages of the assistant: `live`, the target's own; `recorded`,
+        /// where these found no place; `mixed`. None without such messages.
+        pub history: Option<String>,
     }
 }
 

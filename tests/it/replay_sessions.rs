@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Output;
+use std::sync::{Arc, Mutex};
 
 use reenact::results::RunReader;
 
@@ -176,6 +177,41 @@ fn a_turn_waits_for_the_end_of_the_one_before_it() {
 }
 
 #[test]
+fn a_live_history_goes_on_from_what_the_target_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorded = conversations();
+    // The client of this one changed the answer: what it says stays.
+    let body = String::from_utf8(recorded[3].body.to_vec()).unwrap();
+    recorded[3].body = body.replace("\"one\"", "\"[cut]\"").into();
+    let trace = write_trace(folder.path(), &recorded).display().to_string();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let theirs = Arc::clone(&seen);
+    let server = Upstream::start(move |mut peer| {
+        while let Some(message) = peer.try_message() {
+            theirs.lock().unwrap().push(message);
+            let answer = serde_json::json!({"choices": [{"index": 0, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "of my 'own'"}}]});
+            let answer = answer.to_string();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length:";
+            if !peer.try_send(format!("{head} {}\r\n\r\n{answer}", answer.len())) {
+                return;
+            }
+        }
+    });
+    let run = folder.path().join("run");
+    let (url, out) = (server.url(), run.display().to_string());
+    let args = ["replay", &trace, "--target", &url, "--out", &out, "--clock", "session"];
+    let output = reenact(&[&args[..], &["--history", "live"]].concat());
+    assert!(text(&output).contains("5 sent"), "{}", text(&output));
+    let (rows, _) = rows(&run);
+    let history: Vec<_> = rows.iter().map(|row| row.history.as_deref()).collect();
+    assert_eq!(history, [None, None, Some("live"), Some("recorded"), None]);
+    let seen = seen.lock().unwrap();
+    let with = |text: &str| seen.iter().filter(|message| message.contains(text)).count();
+    assert_eq!((with("\"of my 'own'\""), with("[cut]"), with("\"two\"")), (1, 1, 0));
+}
+
+#[test]
 fn bad_scales_end_at_once_with_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let trace = write_trace(folder.path(), &conversations()).display().to_string();
@@ -187,6 +223,7 @@ fn bad_scales_end_at_once_with_a_clear_error() {
         (["--warmup", "some"], 2, "`some` is no warm-up"),
         (["--warmup", "5"], 1, "leaves nothing to measure: the plan has 5 requests in 0.040 s"),
         (["--warmup", "1m"], 1, "leaves nothing to measure"),
+        (["--history", "live"], 2, "--history live needs --clock session or hybrid"),
         (["--clock", "wall"], 2, "invalid value 'wall'"),
         (["--clone", "0"], 2, "can't be played 0 times"),
     ] {

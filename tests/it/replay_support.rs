@@ -262,6 +262,7 @@ pub(crate) fn replay_until(
         known: Arc::clone(&known),
         plan: plan(&starts, plan_options).unwrap(),
         load: options.load,
+        live: None,
         rewrite: options.rewrite,
         balancer: Balancer::new(
             &Balance { common: options.targets.len(), ..options.balance },

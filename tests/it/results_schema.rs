@@ -132,6 +132,7 @@ requests
   load_user UINTEGER
   warmup BOOLEAN NOT NULL
   timeout VARCHAR
+  history VARCHAR
 frames
   exchange UBIGINT NOT NULL
   round UINTEGER NOT NULL

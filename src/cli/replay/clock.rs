@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::cli::UsageError;
+use crate::replay::history::Live;
 use crate::replay::known::Known;
 use crate::replay::load::Load;
 use crate::replay::load::sessions::{Clock, SessionOptions, Sessions};
@@ -16,6 +17,9 @@ pub(super) struct ClockArgs {
     /// What a later turn of a session waits for; its first turn is sent at its recorded time, and --speed divides all of it
     #[arg(long, value_name = "CLOCK", env = "REENACT_CLOCK", default_value = "open")]
     clock: ClockArg,
+    /// Whose answers later turns of a chat have in their messages; live needs --clock session or hybrid
+    #[arg(long, value_name = "HISTORY", env = "REENACT_HISTORY", default_value = "recorded")]
+    history: HistoryArg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +30,14 @@ enum ClockArg {
     Session,
     /// That or its recorded time, whichever is later
     Hybrid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HistoryArg {
+    /// The recorded ones: the same bytes in every run
+    Recorded,
+    /// The target's own, where they can take the place of the recorded ones; the column `history` says where
+    Live,
 }
 
 // === impl ClockArgs ===
@@ -48,6 +60,28 @@ impl ClockArgs {
             return Err(UsageError(PlanError::Speed(speed).to_string()));
         }
         Ok(PlanOptions { timing: Timing::Reactive, ..options })
+    }
+
+    /// Checks that there is one answer to each turn, and that it is there before the next one; `copies` go out of each request.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub(super) fn check(&self, copies: u64) -> Result<(), UsageError> {
+        let wrong = |why: &str| Err(UsageError(format!("--history live {why}")));
+        match (self.history, self.clock) {
+            (HistoryArg::Live, ClockArg::Open) => wrong(
+                "needs --clock session or hybrid: a turn has to wait for the answer that it is to go on from",
+            ),
+            (HistoryArg::Live, _) if copies > 1 => wrong(
+                "cannot be used with --mirror: each target would go on from an answer of its own",
+            ),
+            (HistoryArg::Live | HistoryArg::Recorded, _) => Ok(()),
+        }
+    }
+
+    /// Returns what keeps the target's answers, if they are to be gone on from.
+    pub(super) fn live(&self, known: &[Known]) -> Option<Live> {
+        (self.history == HistoryArg::Live).then(|| Live::new(known))
     }
 
     /// Makes the load, if turns wait for others.
@@ -83,6 +117,8 @@ impl ClockArgs {
             ClockArg::Hybrid => "hybrid",
         };
         options.insert("clock".to_owned(), json!(name));
+        let is_live = self.history == HistoryArg::Live;
+        options.insert("history".to_owned(), json!(if is_live { "live" } else { "recorded" }));
     }
 
     fn clock(&self) -> Option<Clock> {

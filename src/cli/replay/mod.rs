@@ -42,6 +42,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     check(&plan_options)?;
     args.judge.slos()?;
     args.scale.check()?;
+    args.clock.check(args.copies())?;
     let options = args.identity.read_options()?;
     let trace = Trace::open_with(&args.trace, &options)?;
     let policy = trace.header().policy.as_ref();

@@ -170,6 +170,7 @@ impl<'a> Stage<'a> {
 
     fn setup(&self, fetch: Fetch, plan: Plan, balancer: Balancer, route: RouteOptions) -> Setup {
         let args = self.args;
+        let live = args.clock.live(&self.known[..plan.entries().min(self.known.len())]);
         let paced = args.clock.load(&self.known, &plan, args.speed());
         let load = paced.or_else(|| args.load.load(args.when.seed));
         Setup {
@@ -177,6 +178,7 @@ impl<'a> Stage<'a> {
             known: Arc::clone(&self.known),
             plan,
             load,
+            live,
             rewrite: self.rewrite.clone(),
             balancer,
             targets: args.origins(),
