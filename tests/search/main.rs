@@ -159,6 +159,7 @@ fn a_search_that_can_not_work_ends_before_anything_is_sent() {
         ("--search rate --slo ttft:p99<1s --from 1 --to 2 --rate 3", "cannot be used with"),
         ("--search rate --slo ttft:p99<1s --from 1 --to 2 --concurrency 3", "cannot be used with"),
         ("--search rate --slo ttft:p99<1s --from 1 --to 2 --dry-run", "cannot be used with"),
+        ("--search rate --slo ttft:p99<1s --from 1 --to 2 --check", "cannot be used with"),
         ("--from 1", "--search"),
     ] {
         let output = reenact(&[&args[..], &flags.split(' ').collect::<Vec<_>>()].concat());

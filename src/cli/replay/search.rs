@@ -31,7 +31,7 @@ pub(super) struct SearchArgs {
     /// Find the highest load that keeps every --slo, from --from to --to: rate, in requests a second as with --rate, or
     /// concurrency, in requests in flight as with --concurrency. Each step is a run in a folder of its own below --out; search.json and search.html there tell the result
     #[arg(long, value_name = "LOAD", env = "REENACT_SEARCH", group = "paced",
-          requires_all = ["slo", "from", "to"], conflicts_with = "dry_run")]
+          requires_all = ["slo", "from", "to"], conflicts_with_all = ["check", "dry_run"])]
     pub(super) search: Option<Of>,
     /// The lowest load, tried first
     #[arg(long, value_name = "LOAD", env = "REENACT_FROM", requires = "search")]
@@ -345,5 +345,85 @@ impl FromStr for Of {
             "rate" => Ok(Self::Rate),
             _ => Err("say rate or concurrency".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::slo::{Judged, Judgement};
+
+    fn record(end: &str, kept: Option<f64>, missed: Option<f64>) -> SearchRecord {
+        let judged = |objective: &str, met| Judged {
+            objective: objective.to_owned(),
+            met,
+            ..Judged::default()
+        };
+        let step = SearchStep {
+            load: missed.unwrap_or(8.0),
+            finding: if end == "invalid" { "invalid" } else { "missed" }.to_owned(),
+            reasons: vec!["Requests were sent late.".to_owned()],
+            slo: Judgement {
+                objectives: vec![judged("errors<1%", true), judged("ttft:p99<1s", false)],
+                ..Judgement::default()
+            },
+            ..SearchStep::default()
+        };
+        SearchRecord {
+            of: "rate".to_owned(),
+            end: end.to_owned(),
+            highest_kept: kept,
+            lowest_missed: missed,
+            steps: vec![step],
+            ..SearchRecord::default()
+        }
+    }
+
+    #[test]
+    fn each_end_is_a_sentence() {
+        for (end, kept, missed, expected) in [
+            (
+                "found",
+                Some(39.375),
+                Some(41.25),
+                "The highest rate that keeps every objective is 39.375 requests/s; 41.25 requests/s misses ttft:p99<1s.",
+            ),
+            (
+                "all_kept",
+                Some(60.0),
+                None,
+                "Even the highest rate, 60 requests/s, keeps every objective: raise --to.",
+            ),
+            (
+                "none_kept",
+                None,
+                Some(1.0),
+                "Even the lowest rate, 1 requests/s, misses ttft:p99<1s: lower --from.",
+            ),
+            (
+                "out_of_steps",
+                Some(8.0),
+                Some(16.0),
+                "No steps are left: the highest rate that keeps every objective is at least 8 requests/s and below 16 \
+                 requests/s. Raise --search-steps.",
+            ),
+            (
+                "invalid",
+                None,
+                None,
+                "The search ended at 8 requests/s, since every measurement there was INVALID. Requests were sent late.",
+            ),
+            ("interrupted", Some(8.0), None, "The search was interrupted."),
+        ] {
+            assert_eq!(words(&record(end, kept, missed)), expected);
+        }
+    }
+
+    #[test]
+    fn loads_and_shares_are_read_and_written() {
+        assert_eq!((written(8.0), written(1.0 / 3.0)), ("8".to_owned(), "0.3333".to_owned()));
+        assert_eq!((share("5%"), share("0.05"), share(" 10 %")), (Ok(0.05), Ok(0.05), Ok(0.1)));
+        assert!(share("much").unwrap_err().contains("5%"));
+        assert!("speed".parse::<Of>().unwrap_err().contains("rate or concurrency"));
     }
 }
