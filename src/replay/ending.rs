@@ -322,3 +322,42 @@ impl Ending {
 fn seconds(limit: Duration) -> String {
     format!("{} s", limit.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_client_leaves_depends_on_what_it_had_got() {
+        let after = Duration::from_millis(7);
+        let left = Left { bytes: 90, frames: 3, after };
+        let nothing = Left { bytes: 0, frames: 0, after };
+        for (aborts, some, none) in [
+            (Aborts::Recorded, Some(Leave::AfterBytes(90)), Some(Leave::AfterTime(after))),
+            (Aborts::Frames, Some(Leave::AfterFrames(3)), Some(Leave::AfterTime(after))),
+            (Aborts::Time, Some(Leave::AfterTime(after)), Some(Leave::AfterTime(after))),
+            (Aborts::Never, None, None),
+        ] {
+            assert_eq!((aborts.leave(left), aborts.leave(nothing)), (some, none), "{aborts}");
+            assert_eq!(aborts.to_string().parse(), Ok(aborts));
+        }
+        assert!("often".parse::<Aborts>().is_err());
+    }
+
+    /// A connection that is not there in time is told from an answer that is not.
+    #[test]
+    fn a_timeout_without_a_connection_is_that_of_connecting() {
+        let error = |kind| {
+            Ending::Send(SendError {
+                kind,
+                text: String::new(),
+                carried: None,
+                response_started: false,
+            })
+        };
+        assert_eq!(error(FaultKind::Timeout).timeout(), Some("connect"));
+        assert_eq!(error(FaultKind::Reset).timeout(), None);
+        assert_eq!(Ending::First(Duration::ZERO).timeout(), Some("first"));
+        assert_eq!(Ending::Left.timeout(), None);
+    }
+}

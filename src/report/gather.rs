@@ -13,6 +13,7 @@ use crate::results::{RunError, RunReader};
 use super::counting::{streamed, what};
 use super::doubts;
 use super::machines::{GpuUse, HostUse};
+use super::mirror::Mirror;
 use super::stats::Distribution;
 use super::summary::{Counts, ErrorCount, ErrorKey, Group, Latencies, Plots, Rates, Slow, Summary};
 
@@ -26,7 +27,9 @@ pub fn gather(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Summary, RunError> {
     let meter = slos.cloned().map(Meter::new);
-    let mut gathering = Gathering { meter, ..Gathering::default() };
+    let is_mirrored = run.manifest().options.get("mirror").is_some_and(|mirror| mirror == true);
+    let mirror = is_mirrored.then(Mirror::default);
+    let mut gathering = Gathering { meter, mirror, ..Gathering::default() };
     let mut rows = 0;
     let mut count = |done: bool| {
         rows += usize::from(!done);
@@ -79,6 +82,7 @@ struct Gathering {
     meter: Option<Meter>,
     errors: BTreeMap<ErrorKey, ErrorCount>,
     targets: BTreeMap<String, Group>,
+    mirror: Option<Mirror>,
     models: BTreeMap<String, Group>,
     slowest: Vec<Slow>,
     gpus: BTreeMap<u32, GpuUse>,
@@ -115,6 +119,9 @@ impl Gathering {
             self.error(row);
         }
         self.latencies(row, good);
+        if let Some(mirror) = &mut self.mirror {
+            mirror.push(row, good);
+        }
         self.over_time(row, good);
         for (groups, key) in
             [(&mut self.targets, row.target.clone()), (&mut self.models, what(row))]
@@ -293,6 +300,7 @@ impl Gathering {
             latencies,
             errors: self.errors,
             targets: self.targets,
+            mirror: self.mirror.map(Mirror::finish).unwrap_or_default(),
             models: self.models,
             answers: self.answers,
             slo,

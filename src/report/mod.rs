@@ -15,6 +15,7 @@ mod figure;
 mod gather;
 pub mod html;
 mod machines;
+mod mirror;
 pub mod noise;
 mod objectives;
 pub mod schema;

@@ -9,6 +9,7 @@ use crate::results::manifest::{Manifest, Verdict};
 use crate::results::slo::Judgement;
 
 use super::machines::{GpuLines, GpuUse, HostBin, HostUse};
+use super::mirror::Mirrored;
 use super::series::{Bin, Level, Series, Thinned};
 use super::stats::{Distribution, Spread};
 use super::warnings::Warning;
@@ -34,6 +35,8 @@ pub struct Summary {
     pub errors: BTreeMap<ErrorKey, ErrorCount>,
     /// Requests by target.
     pub targets: BTreeMap<String, Group>,
+    /// Each target of a mirrored run beside the first.
+    pub mirror: Mirrored,
     /// Requests by operation and model.
     pub models: BTreeMap<String, Group>,
     /// The answers beside the recorded ones.

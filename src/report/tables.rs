@@ -3,6 +3,7 @@
 use crate::results::manifest::Verdict;
 
 use super::answers::{differences, right};
+use super::mirror;
 use super::objectives::objectives;
 use super::setup::{facts, gpus, host, instrument};
 use super::stats::Spread;
@@ -50,6 +51,8 @@ pub(super) fn all(summary: &Summary) -> Vec<Table> {
         tables.extend(summary.slo.as_ref().map(objectives));
         tables.extend([errors(summary), right(summary), differences(summary)]);
         tables.push(groups("Targets", "Target", summary.targets.iter()));
+        let first = summary.manifest.targets.first().map_or("", |target| &target.url);
+        tables.push(mirror::table(&summary.mirror, first));
         if summary.models.len() > 1 {
             tables.push(groups("Models", "Operation and model", summary.models.iter()));
         }

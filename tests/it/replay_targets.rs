@@ -134,6 +134,11 @@ fn a_mirror_sends_the_same_bytes_to_all_at_the_same_due_time() {
         assert!(target.results.e2e_p50_ns.is_some());
     }
     assert!(said.contains("by target, milliseconds"), "{said}");
+    let report = reenact(&["report", out.to_str().unwrap(), "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    let pair = &report["mirror"]["pairs"]["1"];
+    assert_eq!((&pair["target"], &pair["pairs"]), (&urls[1].clone().into(), &4.into()), "{report}");
+    assert_eq!((&pair["good"], &report["mirror"]["lost"]), (&4.into(), &0.into()));
     // What is sent is the plan's, whoever gets it.
     let digest =
         |said: &str| said.lines().find(|line| line.starts_with("sent digest")).unwrap().to_owned();
