@@ -54,7 +54,7 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "TIME", env = "REENACT_BURST_PAUSE", default_value = "0",
           requires = "bursts", value_parser = time)]
     burst_pause: Duration,
-    /// Go through the stages of a TOML file: [[stage]] tables with rate (and arrival) or concurrency, and duration
+    /// Go through the stages of a TOML file: tables named stage with rate (and arrival) or concurrency, and duration
     #[arg(long, value_name = "FILE", env = "REENACT_STAGES", conflicts_with = "rounds",
           value_parser = stages::read)]
     stages: Option<Stages>,
