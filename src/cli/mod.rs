@@ -3,6 +3,8 @@
 //! Data goes to stdout, words and progress to stderr. Exit status: 0 done, 1 failed, 2 usage, 3 done but with loss (gaps
 //! in a recording, damage in a trace), with an INVALID verdict, or what the user wanted to hold does not.
 
+mod bench;
+mod child;
 mod config;
 mod demo;
 mod identity;
@@ -59,6 +61,7 @@ enum Verb {
     Trace(trace::TraceArgs),
     Sample(sample::SampleArgs),
     Simulate(simulate::SimulateArgs),
+    Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -76,6 +79,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Verb::Trace(args) => trace::run(args),
         Verb::Sample(args) => sample::run(&args),
         Verb::Simulate(args) => simulate::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::run(&args),
     };
     match outcome {

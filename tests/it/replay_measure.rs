@@ -131,3 +131,21 @@ fn repeated_runs_have_a_noise_floor_and_comparisons_use_it() {
     assert_eq!(again.status.code(), Some(2), "{}", text(&again));
     assert_eq!(scene.replay("bb", &["--repeat", "1"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_bench_says_what_the_machine_can_do_and_leaves_nothing_behind() {
+    let scratch = tempfile::tempdir().unwrap();
+    let args = ["bench", "--time", "150ms", "--rates", "50,100", "--json"];
+    let output = command(&args).env("TMPDIR", scratch.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["jitter"][1]["rate_per_s"], 100.0);
+    assert_eq!(found["jitter"][1]["sends"], 15);
+    for way in ["direct", "recorded"] {
+        for figure in ["unary_p50_ns", "unary_per_s", "events_per_s"] {
+            assert!(found[way][figure].as_f64().unwrap() > 0.0, "{way} {figure}: {found}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    assert_eq!(command(&["bench", "--rates", "0"]).output().unwrap().status.code(), Some(2));
+}

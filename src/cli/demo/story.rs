@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::child::{Ended, Family};
+use super::super::child::{Ended, Family};
 use super::client;
 use super::workload::CONTEXT_TOKENS;
 use crate::clock::{Clock, Nanos};
