@@ -79,6 +79,7 @@
 //! 9. Same trace, same options: the same bytes in the same order at the same due times, on every machine; of a reactive load,
 //!    whose due times are the target's doing, the same bytes in the plan's order.
 //!    `two_replays_and_a_dry_run_have_the_same_digest_and_another_seed_has_not`,
+//!    `scaled_plans_are_the_same_for_the_same_seed`,
 //!    `a_closed_loop_sends_the_same_requests_in_the_same_order_each_time`. Which target gets which follows from the plan, too, but for
 //!    `--balance least-outstanding`, which looks at the targets. `targets_take_turns_in_a_stated_order`
 //! 10. A failed request is a row. A percentile says which rows it was taken over.
