@@ -14,7 +14,7 @@
 //! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
 //! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes, [`stages`] loads that change by plan |
 //! | [`search`] | which load is tried next in a search for the highest |
-//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs |
+//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs (`constraint.rs`: where they must not be) |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
 //! | [`pacer`] | one thread that releases each when it is due |
 //! | [`load`] | reactive loads, pure: which release follows from which end |
@@ -40,6 +40,7 @@ pub mod calibrate;
 pub mod call;
 pub mod conductor;
 pub mod connections;
+mod constraint;
 pub mod ending;
 pub mod feeder;
 pub mod history;
