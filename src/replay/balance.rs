@@ -22,6 +22,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::replay::known::Known;
+use crate::replay::memo::Memo;
 
 /// Which target gets which release.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,9 +160,9 @@ impl fmt::Display for Policy {
 impl<'a> Subject<'a> {
     /// Returns what of this exchange decides.
     #[must_use]
-    pub fn of(known: &'a Known) -> Self {
+    pub fn of(known: &'a Known, memo: &'a Memo) -> Self {
         Self {
-            model: known.model.as_deref(),
+            model: memo.model.as_deref(),
             session: known.turn.name.as_deref(),
             connection: known.connection,
             copy: known.copy,

@@ -16,7 +16,7 @@ use crate::replay::outgoing::Acceptance;
 use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome};
 
 /// Where a recorded client left: what it had got, and how long it had waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Left {
     /// Bytes of the response's body.
     pub bytes: u64,

@@ -23,6 +23,7 @@ use crate::replay::history::{Heard, History, Live, Spot};
 use crate::replay::known::Known;
 use crate::replay::launch::Launch;
 use crate::replay::ledger::{Entry, Ledger};
+use crate::replay::memo::{Memo, Memos};
 use crate::replay::outgoing::OutgoingBody;
 use crate::replay::pace::ReadPace;
 use crate::replay::pacer::{Armed, Fire};
@@ -48,7 +49,9 @@ pub struct Feeder {
     /// The ways to the targets.
     pub route: Route,
     /// What is known of the recorded exchanges, by their place in the plan.
-    pub known: Arc<[Known]>,
+    pub known: Arc<Vec<Known>>,
+    /// What is remembered of them.
+    pub memos: Arc<Memos>,
     /// Timeouts.
     pub limits: Limits,
     /// Whether clients leave where the recorded ones left.
@@ -104,8 +107,13 @@ struct State {
 ///
 /// # Errors
 /// Why it can't be sent.
-pub fn prepare(fetch: &mut Fetch, rewrite: &Rewrite, known: &Known) -> Result<Outgoing, String> {
-    prepare_with(fetch, rewrite, known, |_, body| (body, None))
+pub fn prepare(
+    fetch: &mut Fetch,
+    rewrite: &Rewrite,
+    known: &Known,
+    memo: &Memo,
+) -> Result<Outgoing, String> {
+    prepare_with(fetch, rewrite, known, memo, |_, body| (body, None))
 }
 
 /// Reads a request, puts the history into its body that `live` has for it, and rewrites it.
@@ -113,6 +121,7 @@ fn prepare_with(
     fetch: &mut Fetch,
     rewrite: &Rewrite,
     known: &Known,
+    memo: &Memo,
     live: impl FnOnce(&HeaderMap, Bytes) -> (Bytes, Option<History>),
 ) -> Result<Outgoing, String> {
     let (head, body) = fetch(known.id)?;
@@ -126,7 +135,7 @@ fn prepare_with(
     let (body, history) = live(&head.headers, body);
     let (body, fits) = rewrite.salt(&head.headers, body, known.copy);
     let mut outgoing = rewrite
-        .apply(&head, body, known.length)
+        .apply(&head, body, memo.length)
         .map_err(|error| format!("exchange {}: {error}", known.id.0))?;
     outgoing.misfit |= !fits;
     outgoing.history = history;
@@ -146,22 +155,28 @@ impl Feeder {
             if !self.budget.hold(known.request_bytes) {
                 break;
             }
+            let remembered = self.memos.get(known.memo);
+            let memo = remembered.as_ref().map_or_else(|_| Memo::unknown(), Clone::clone);
+            let memo = Arc::new(memo);
             let live = |headers: &HeaderMap, body| match &self.live {
-                Some(live) => live.apply(Spot::of(known), release.round, headers, body),
+                Some(live) => live.apply(Spot::of(known, &memo), release.round, headers, body),
                 None => (body, None),
             };
-            match prepare_with(&mut self.fetch, &self.rewrite, known, live) {
+            let outgoing = remembered
+                .map_err(|error| format!("exchange {}: {error}", known.id.0))
+                .and_then(|_| prepare_with(&mut self.fetch, &self.rewrite, known, &memo, live));
+            match outgoing {
                 Ok(outgoing) => {
                     fed.misfits += u64::from(outgoing.misfit);
                     in_a_row = 0;
-                    if !self.arm(release, known, outgoing) {
+                    if !self.arm(release, known, &memo, outgoing) {
                         break;
                     }
                 }
                 Err(why) => {
                     fed.unsendable += 1;
                     self.budget.free(known.request_bytes);
-                    self.give_up(release, known, &why);
+                    self.give_up(release, known, &memo, &why);
                     drop(self.ends.as_ref().map(|ends| ends.notice(release.number)));
                     in_a_row += 1;
                     if in_a_row >= self.patience {
@@ -174,16 +189,23 @@ impl Feeder {
     }
 
     /// Starts the calls of a release and queues it for the pacer; returns false when there is no pacer any more.
-    fn arm(&mut self, release: Release, known: &Known, outgoing: Outgoing) -> bool {
+    fn arm(
+        &mut self,
+        release: Release,
+        known: &Known,
+        memo: &Arc<Memo>,
+        outgoing: Outgoing,
+    ) -> bool {
         let Outgoing { method, uri, headers, body, .. } = &outgoing;
         let facts = dialect::request_facts(method, &uri.to_string(), headers, body);
         let notice = self.ends.as_ref().map(|ends| ends.notice(release.number));
         let fire = self
-            .destinations(known)
+            .destinations(known, memo)
             .into_iter()
             .map(|destination| {
                 let destination = self.board(destination, &release, known);
-                self.start(release, known, &outgoing, &facts, destination, notice.clone())
+                let exchange = (known, memo);
+                self.start(release, exchange, &outgoing, &facts, destination, notice.clone())
             })
             .collect();
         // The calls have theirs.
@@ -201,9 +223,9 @@ impl Feeder {
         is_taken
     }
 
-    fn destinations(&mut self, known: &Known) -> Vec<Destination> {
-        let course = self.balancer.next(Subject::of(known));
-        self.route.destinations(&course, known.version)
+    fn destinations(&mut self, known: &Known, memo: &Memo) -> Vec<Destination> {
+        let course = self.balancer.next(Subject::of(known, memo));
+        self.route.destinations(&course, memo.version)
     }
 
     /// Gives a call its client, and sees to it that the connection is there when the call is due: but for reactive loads,
@@ -226,7 +248,7 @@ impl Feeder {
     fn start(
         &self,
         release: Release,
-        known: &Known,
+        (known, memo): (&Known, &Arc<Memo>),
         outgoing: &Outgoing,
         facts: &RequestFacts,
         destination: Destination,
@@ -240,6 +262,7 @@ impl Feeder {
             facts: facts.clone(),
             digest: Some(outgoing.digest),
             bytes: outgoing.body.len() as u64,
+            memo: Arc::clone(memo),
             pinned: outgoing.pinned,
             history: outgoing.history,
         };
@@ -252,14 +275,14 @@ impl Feeder {
             destination,
             request,
             acceptance,
-            leave: known.left.and_then(|left| self.aborts.leave(left)),
-            pace: self.read_pace.of(known.pauses.as_ref()),
+            leave: memo.left.and_then(|left| self.aborts.leave(left)),
+            pace: self.read_pace.of(memo.pauses.as_ref()),
             limits: self.limits,
             stop: self.stop.clone(),
             clock: self.clock,
         };
         let (ledger, alive) = (self.ledger.clone(), self.alive.clone());
-        let live = self.live.clone().map(|live| (live, Spot::of(known)));
+        let live = self.live.clone().map(|live| (live, Spot::of(known, memo)));
         Launch::new(self.calls.clone(), sent.bytes, move |release| async move {
             let done = call(making).await;
             if let Some((live, spot)) = live {
@@ -278,13 +301,13 @@ impl Feeder {
 
     /// Enters a request that could not be made ready, once for each call that is not made. Where no token is for it, it is due
     /// now.
-    fn give_up(&mut self, release: Release, known: &Known, why: &str) {
+    fn give_up(&mut self, release: Release, known: &Known, memo: &Arc<Memo>, why: &str) {
         let due = match self.ends {
             Some(_) => release.due.max(self.clock.now()),
             None => release.due,
         };
         let release = Release { due, ..release };
-        for destination in self.destinations(known) {
+        for destination in self.destinations(known, memo) {
             let sent = Sent {
                 release,
                 place: destination.first().clone(),
@@ -293,6 +316,7 @@ impl Feeder {
                 facts: RequestFacts::default(),
                 digest: None,
                 bytes: 0,
+                memo: Arc::clone(memo),
                 pinned: None,
                 history: None,
             };

@@ -17,6 +17,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::dialect::{self, MAX_TEXT_BYTES, RequestFacts, ResponseReader};
 use crate::replay::known::Known;
+use crate::replay::memo::Memo;
 use crate::replay::splice;
 
 /// Whose answers a request has in its messages.
@@ -97,9 +98,9 @@ impl History {
 impl Spot {
     /// Returns the spot of an exchange.
     #[must_use]
-    pub fn of(known: &Known) -> Self {
+    pub fn of(known: &Known, memo: &Memo) -> Self {
         let (session, turn) = (known.turn.session, known.turn.turn);
-        Self { session, turn, recorded: known.answer }
+        Self { session, turn, recorded: memo.answer }
     }
 }
 

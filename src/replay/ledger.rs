@@ -66,7 +66,7 @@ pub struct Desk<C> {
     /// The run folder.
     pub writer: RunWriter,
     /// What is known of the recorded exchanges, by their place in the plan.
-    pub known: Arc<[Known]>,
+    pub known: Arc<Vec<Known>>,
     /// Finds recorded outputs.
     pub compare: C,
     /// Where the thread says how far it is.

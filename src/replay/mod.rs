@@ -48,6 +48,7 @@ pub mod known;
 pub mod launch;
 pub mod ledger;
 pub mod load;
+pub mod memo;
 pub mod outgoing;
 pub mod pace;
 pub mod pacer;

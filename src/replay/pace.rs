@@ -36,7 +36,7 @@ pub enum ReadPace {
 pub struct NoPace(String);
 
 /// A recorded pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Pause {
     /// Bytes of the response's body that had been read before it.
     pub after: u64,

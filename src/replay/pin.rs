@@ -57,7 +57,7 @@ pub enum Family {
 }
 
 /// What is known of a recorded output's length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Length {
     /// So many tokens, by the recorded server's own count.
     Counted(u64),

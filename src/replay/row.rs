@@ -1,12 +1,15 @@
 //! From a call that has ended to its rows. This is where bytes are read for what they mean: on the results thread, never
 //! beside a call.
 
+use std::sync::Arc;
+
 use crate::clock::{Anchor, Nanos};
 use crate::dialect::{RequestFacts, ResponseReader};
 use crate::http::Carried;
 use crate::replay::call::Done;
 use crate::replay::history::History;
 use crate::replay::known::Known;
+use crate::replay::memo::Memo;
 use crate::replay::pin::Pinned;
 use crate::replay::plan::Release;
 use crate::replay::route::Place;
@@ -32,6 +35,8 @@ pub struct Sent {
     pub digest: Option<blake3::Hash>,
     /// Bytes of the body, as it is sent.
     pub bytes: u64,
+    /// What is remembered of its recorded exchange.
+    pub memo: Arc<Memo>,
     /// Whether its output's length was pinned; none when that was not asked for.
     pub pinned: Option<Pinned>,
     /// Whose answers it has in its messages; none when live ones were not asked for, or there are none.
@@ -119,6 +124,7 @@ fn begin(run: &str, sent: &Sent, known: &Known) -> Measurement {
     };
     marks::put_request(&mut row, &sent.facts);
     known.put(&mut row);
+    sent.memo.put(&mut row);
     row
 }
 

@@ -26,6 +26,7 @@ use crate::replay::history::Live;
 use crate::replay::known::Known;
 use crate::replay::ledger::Ledger;
 use crate::replay::load::{Load, Picks};
+use crate::replay::memo::Memos;
 use crate::replay::pace::ReadPace;
 use crate::replay::pacer::{Brake, Paced, Pacer};
 use crate::replay::plan::Plan;
@@ -38,14 +39,17 @@ use crate::replay::rewrite::Rewrite;
 use crate::replay::route::{Route, RouteOptions, Unreachable};
 use crate::replay::wanted::Wanted;
 use crate::results::manifest::Target;
-use crate::trace::record::Version;
 
 /// What is to be run.
 pub struct Setup {
     /// Reads requests from the trace.
     pub fetch: Fetch,
     /// What is known of the exchanges, by their place in the plan.
-    pub known: Arc<[Known]>,
+    pub known: Arc<Vec<Known>>,
+    /// What is remembered of them.
+    pub memos: Arc<Memos>,
+    /// Whether any of them was recorded in HTTP/1, and in HTTP/2.
+    pub versions: (bool, bool),
     /// What is due when; for a reactive load, what follows upon what.
     pub plan: Plan,
     /// What has releases due, where that is not the plan.
@@ -133,11 +137,11 @@ const LOOK: Duration = Duration::from_millis(100);
 pub fn preflight(
     targets: &[Origin],
     options: &RouteOptions,
-    known: &[Known],
+    versions: (bool, bool),
 ) -> Result<Vec<Vec<Duration>>, RunFailure> {
     let runtime = runtime()?;
     let options =
-        RouteOptions { spare: 1, speak: options.speak.narrow(versions(known)), ..options.clone() };
+        RouteOptions { spare: 1, speak: options.speak.narrow(versions), ..options.clone() };
     let route = Route::new(targets, &options, Clock::start());
     runtime.block_on(route.open())?;
     Ok(route.connects())
@@ -187,8 +191,7 @@ pub fn run(
     let wanted = Wanted::new(clock);
     let picks = setup.load.as_ref().map(|load| load.picks());
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
-    let options =
-        RouteOptions { speak: setup.route.speak.narrow(versions(&setup.known)), ..setup.route };
+    let options = RouteOptions { speak: setup.route.speak.narrow(setup.versions), ..setup.route };
     let route = Route::new(&setup.targets, &options, clock);
     let feeder = Feeder {
         fetch: setup.fetch,
@@ -197,6 +200,7 @@ pub fn run(
         berths: Berths::new(setup.connections, &setup.known),
         route: route.clone(),
         known: setup.known,
+        memos: setup.memos,
         limits: setup.limits,
         aborts: setup.aborts,
         read_pace: setup.read_pace,
@@ -311,12 +315,6 @@ pub(super) fn spawn<T: Send + 'static>(
 /// Joins a thread; its panic goes on here.
 pub(super) fn join<T>(thread: std::thread::JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Returns whether any exchange was recorded in HTTP/1 and in HTTP/2.
-fn versions(known: &[Known]) -> (bool, bool) {
-    let http2 = |known: &Known| known.version == Version::Http2;
-    (known.iter().any(|known| !http2(known)), known.iter().any(http2))
 }
 
 /// What the scheduler says of the calling thread (`/proc/thread-self/schedstat`).

@@ -2,7 +2,6 @@
 //! ([`Known`]) and counts what can't or shall not be replayed. Memory: the exchanges that are open at one time, and some 250
 //! bytes for each that is kept. What [`Finder`] needs for itself is said there.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,14 +11,15 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::clock::Anchor;
 use crate::dialect::text_digest;
 use crate::replay::ending::Left;
-use crate::replay::known::{Known, Twin};
+use crate::replay::known::Known;
+use crate::replay::memo::{Memo, Memos, Twin};
 use crate::replay::pace::pauses;
 use crate::replay::pin::Length;
 use crate::replay::session::{Finder, Member, SessionKeys, Turn};
 use crate::results::filter::{Filter, Subject};
 use crate::results::recorded::recorded_with_text;
 use crate::results::rows::Measurement;
-use crate::trace::record::{End, Event, Outcome, Side};
+use crate::trace::record::{End, Event, Outcome, Side, Version};
 use crate::trace::{Assembler, Exchange, TraceError};
 
 /// What a trace holds for a replay.
@@ -27,6 +27,10 @@ use crate::trace::{Assembler, Exchange, TraceError};
 pub struct Survey {
     /// What can be replayed and passes the filters, in the order of the recorded starts.
     pub known: Vec<Known>,
+    /// What is remembered of each beside that.
+    pub memos: Arc<Memos>,
+    /// Whether any of them was recorded in HTTP/1, and in HTTP/2.
+    pub versions: (bool, bool),
     /// Sessions that are named or have more than one turn.
     pub sessions: u32,
     /// What is left out.
@@ -44,15 +48,12 @@ pub struct LeftOut {
     pub partial: u64,
 }
 
-/// Texts that come again and again, each held once.
-#[derive(Default)]
-struct Names(BTreeSet<Arc<str>>);
-
 /// What a survey works with.
 struct Surveyor<'a> {
     filters: &'a [Filter],
     anchor: Anchor,
-    names: Names,
+    memos: Memos,
+    versions: (bool, bool),
     finder: Finder,
     kept: Vec<(Known, Member)>,
     left_out: LeftOut,
@@ -78,7 +79,8 @@ pub fn survey(
     let mut surveyor = Surveyor {
         filters,
         anchor,
-        names: Names::default(),
+        memos: Memos::default(),
+        versions: (false, false),
         finder: Finder::new(keys.clone()),
         kept: Vec::new(),
         left_out: LeftOut::default(),
@@ -111,7 +113,8 @@ impl Surveyor<'_> {
         self.kept.sort_by_key(|(known, _)| (known.at, known.id));
         let sessions = self.finder.settle(&mut self.kept);
         let known = self.kept.into_iter().map(|(known, _)| known).collect();
-        Survey { known, sessions, left_out: self.left_out }
+        let (memos, versions) = (Arc::new(self.memos), self.versions);
+        Survey { known, memos, versions, sessions, left_out: self.left_out }
     }
 
     fn judge(&mut self, exchange: &Exchange) -> Verdict {
@@ -134,7 +137,17 @@ impl Surveyor<'_> {
             return Verdict::Partial;
         }
         let member = self.finder.push(exchange, &text);
-        let names = &mut self.names;
+        let memo = Memo {
+            version: request.version,
+            left: exchange.end.as_ref().and_then(|end| left(exchange, end)),
+            pauses: pauses(exchange.frames(Side::Response)),
+            length: Length::of(&row),
+            answer: text_digest(&text).filter(|_| row.operation == "chat"),
+            model: row.model_recorded.clone(),
+            twin: twin(exchange, row),
+        };
+        self.versions.0 |= request.version != Version::Http2;
+        self.versions.1 |= request.version == Version::Http2;
         let known = Known {
             id: request.exchange,
             at: request.at,
@@ -143,14 +156,8 @@ impl Surveyor<'_> {
             copy: 0,
             copies: 1,
             connection: request.connection,
-            version: request.version,
             request_bytes,
-            left: exchange.end.as_ref().and_then(|end| left(exchange, end)),
-            pauses: pauses(exchange.frames(Side::Response)),
-            length: Length::of(&row),
-            answer: text_digest(&text).filter(|_| row.operation == "chat"),
-            model: row.model_recorded.as_deref().map(|model| names.keep(model)),
-            twin: twin(exchange, &row, names),
+            memo: self.memos.add(&memo),
         };
         Verdict::Keep(Box::new((known, member)))
     }
@@ -173,19 +180,6 @@ impl fmt::Display for LeftOut {
             }
         }
         Ok(())
-    }
-}
-
-// === impl Names ===
-
-impl Names {
-    fn keep(&mut self, text: &str) -> Arc<str> {
-        if let Some(kept) = self.0.get(text) {
-            return Arc::clone(kept);
-        }
-        let kept: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&kept));
-        kept
     }
 }
 
@@ -220,7 +214,7 @@ fn left(exchange: &Exchange, end: &End) -> Option<Left> {
     })
 }
 
-fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
+fn twin(exchange: &Exchange, row: Measurement) -> Twin {
     use crate::results::marks::outcome_name;
     // Who left after the protocol's own end has a complete answer; the trace keeps what happened.
     let complete = outcome_name(Outcome::Complete);
@@ -228,15 +222,15 @@ fn twin(exchange: &Exchange, row: &Measurement, names: &mut Names) -> Twin {
         |end: &End| if row.outcome == complete { complete } else { outcome_name(end.outcome) };
     Twin {
         status: row.status,
-        outcome: exchange.end.as_ref().map_or("", outcome),
+        outcome: exchange.end.as_ref().map(outcome).map(str::to_owned),
         ttft_ns: row.ttft_ns,
         e2e_ns: row.e2e_ns,
         input_tokens: row.input_tokens,
         output_tokens: row.output_tokens,
-        output_tokens_source: row.output_tokens_source.as_deref().map(|name| names.keep(name)),
-        finish_reason: row.finish_reason.as_deref().map(|reason| names.keep(reason)),
-        tool_shape: row.tool_shape.as_deref().map(|shape| names.keep(shape)),
-        digest: row.output_digest.as_deref().map(Into::into),
+        output_tokens_source: row.output_tokens_source,
+        finish_reason: row.finish_reason,
+        tool_shape: row.tool_shape,
+        digest: row.output_digest,
     }
 }
 
@@ -311,7 +305,7 @@ mod tests {
     }
 
     /// Checks what becomes of one exchange: `kept`, `tunnel`, `partial` or `filtered`.
-    fn check(events: Vec<Event>, filter: &str, expected: &str) -> Option<Known> {
+    fn check(events: Vec<Event>, filter: &str, expected: &str) -> Option<Memo> {
         let filters: Vec<Filter> = filter.parse().into_iter().collect();
         let survey =
             survey(events.into_iter().map(Ok), &filters, &SessionKeys::default(), Anchor(0))
@@ -325,7 +319,7 @@ mod tests {
             _ => "muddle",
         };
         assert_eq!(seen, expected, "{:?}", survey.left_out);
-        survey.known.into_iter().next()
+        survey.known.first().map(|known| survey.memos.get(known.memo).unwrap())
     }
 
     /// What could not be recorded of a request can't be sent.

@@ -71,7 +71,9 @@ pub enum Side {
 }
 
 /// HTTP version of one message on one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode,
+)]
 pub enum Version {
     /// HTTP/1.0
     Http10,

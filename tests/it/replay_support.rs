@@ -24,7 +24,7 @@ use reenact::replay::route::{RouteOptions, Speak};
 use reenact::replay::row::Compare;
 use reenact::replay::run::{self, Ran, Setup, Stop};
 use reenact::replay::session::SessionKeys;
-use reenact::replay::survey::survey;
+use reenact::replay::survey::{Survey, survey};
 use reenact::replay::warmup::Warmup;
 use reenact::results::manifest::Manifest;
 use reenact::results::rows::{FrameRow, Measurement};
@@ -236,10 +236,9 @@ pub(crate) fn replay_until(
 ) -> Finished {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::open(&write_trace(folder.path(), recorded)).unwrap();
-    let known: Arc<[_]> = survey(trace.scan().unwrap(), &[], &SessionKeys::default(), Anchor(0))
-        .unwrap()
-        .known
-        .into();
+    let Survey { known, memos, versions, .. } =
+        survey(trace.scan().unwrap(), &[], &SessionKeys::default(), Anchor(0)).unwrap();
+    let known = Arc::new(known);
     let starts: Vec<Nanos> = known.iter().map(|known| known.at).collect();
     let plan_options = PlanOptions {
         timing: match options.load {
@@ -260,6 +259,8 @@ pub(crate) fn replay_until(
     let setup = Setup {
         fetch,
         known: Arc::clone(&known),
+        memos,
+        versions,
         plan: plan(&starts, plan_options).unwrap(),
         load: options.load,
         live: None,

@@ -69,7 +69,7 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
         return output::dry_run(
             balancer,
             &plan,
-            &survey.known,
+            &survey,
             fetch(trace),
             &rewrite,
             args.clock.due_words().or_else(|| args.load.due_words()).as_deref(),
@@ -77,11 +77,12 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
         );
     }
     let out = args.out.clone().context("--out is missing")?;
-    let stage = Stage::new(&args, &trace, survey.known.into(), rewrite)?;
+    let stage = Stage::new(&args, &trace, survey, rewrite)?;
     drop(trace);
     if let Some(of) = args.search.search {
         return search::run(&args, of, &stage, starts, out);
     }
+    drop(starts);
     if let Some(times) = args.measure.repeat {
         return repeat::run(&args, &stage, &plan, &out, times);
     }

@@ -15,7 +15,6 @@ use crate::clock::{Clock, Nanos};
 use crate::dialect::request_facts;
 use crate::replay::balance::{Balancer, Subject};
 use crate::replay::feeder::{Fetch, prepare};
-use crate::replay::known::Known;
 use crate::replay::pacer::SentDigest;
 use crate::replay::plan::{Plan, Totals};
 use crate::replay::progress::{Progress, Snapshot};
@@ -23,7 +22,7 @@ use crate::replay::quantile::Histogram;
 use crate::replay::rewrite::Rewrite;
 use crate::replay::run::Ran;
 use crate::replay::summary::{Summary, Tally};
-use crate::replay::survey::LeftOut;
+use crate::replay::survey::{LeftOut, Survey};
 use crate::results::answers::Aspect;
 use crate::results::manifest::{Manifest, Target};
 use crate::trace::Health;
@@ -84,7 +83,7 @@ pub(super) fn left_out(left_out: &LeftOut) {
 pub(super) fn dry_run(
     mut balancer: Balancer,
     plan: &Plan,
-    known: &[Known],
+    survey: &Survey,
     mut fetch: Fetch,
     rewrite: &Rewrite,
     due_words: Option<&str>,
@@ -96,8 +95,9 @@ pub(super) fn dry_run(
     let totals = plan.totals();
     let shown = if totals.open_end { plan.entries() } else { usize::MAX };
     for release in plan.releases().take(shown) {
-        let known = &known[release.entry];
-        let outgoing = match prepare(&mut fetch, rewrite, known) {
+        let known = &survey.known[release.entry];
+        let memo = survey.memos.get(known.memo)?;
+        let outgoing = match prepare(&mut fetch, rewrite, known, &memo) {
             Ok(outgoing) => outgoing,
             Err(why) => {
                 unsendable += 1;
@@ -111,7 +111,7 @@ pub(super) fn dry_run(
         let uri = outgoing.uri.to_string();
         let facts = request_facts(&outgoing.method, &uri, &outgoing.headers, &outgoing.body);
         let model = facts.model.as_deref().unwrap_or("-");
-        let course = balancer.next(Subject::of(known));
+        let course = balancer.next(Subject::of(known, &memo));
         let urls: Vec<String> = course
             .places()
             .iter()

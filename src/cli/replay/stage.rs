@@ -13,6 +13,7 @@ use crate::replay::balance::Balancer;
 use crate::replay::feeder::Fetch;
 use crate::replay::known::Known;
 use crate::replay::ledger::{self, Desk, Entry, Ledger};
+use crate::replay::memo::Memos;
 use crate::replay::plan::{Plan, Totals};
 use crate::replay::progress::Progress;
 use crate::replay::rewrite::Rewrite;
@@ -20,6 +21,7 @@ use crate::replay::route::RouteOptions;
 use crate::replay::row::Compare;
 use crate::replay::run::{self, Ran, Setup, Stop};
 use crate::replay::summary::Summary;
+use crate::replay::survey::Survey;
 use crate::replay::verdict::{Evidence, Reason, Weight, reasons, verdict};
 use crate::results::RunWriter;
 use crate::results::manifest::{
@@ -40,7 +42,9 @@ pub(super) struct Stage<'a> {
     args: &'a ReplayArgs,
     trace: Trace,
     identity: TraceIdentity,
-    known: Arc<[Known]>,
+    known: Arc<Vec<Known>>,
+    memos: Arc<Memos>,
+    versions: (bool, bool),
     rewrite: Rewrite,
     /// Whether a run ends as soon as it can't keep its objectives any more.
     until_lost: bool,
@@ -63,18 +67,20 @@ struct Recorded {
 // === impl Stage ===
 
 impl<'a> Stage<'a> {
-    /// Makes a stage for runs of `trace`, of which `known` can be sent.
+    /// Makes a stage for runs of `trace`, of which `survey` tells what can be sent.
     pub(super) fn new(
         args: &'a ReplayArgs,
         trace: &Trace,
-        known: Arc<[Known]>,
+        survey: Survey,
         rewrite: Rewrite,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             args,
             trace: trace.sibling(),
             identity: identity(&args.trace, trace)?,
-            known,
+            known: Arc::new(survey.known),
+            memos: survey.memos,
+            versions: survey.versions,
             rewrite,
             until_lost: false,
             calibration: OnceCell::new(),
@@ -89,6 +95,8 @@ impl<'a> Stage<'a> {
             trace: self.trace.sibling(),
             identity: self.identity.clone(),
             known: Arc::clone(&self.known),
+            memos: Arc::clone(&self.memos),
+            versions: self.versions,
             rewrite: self.rewrite.clone(),
             until_lost: true,
             // Each load has a calibration of its own.
@@ -107,7 +115,7 @@ impl<'a> Stage<'a> {
         let route = args.route(totals.peak_per_instant.max(peak))?;
         let spin = Duration::from_micros(args.when.spin_us);
         let balancer = args.balancer()?;
-        let tried = run::preflight(&args.origins(), &route, &self.known)?;
+        let tried = run::preflight(&args.origins(), &route, self.versions)?;
         let targets = self.describe_targets(&route)?;
         let calibration = *self.calibration.get_or_init(|| args.measure.calibrate(&totals, spin));
         let (sent, compared) = (self.trace.sibling(), self.trace.sibling());
@@ -176,6 +184,8 @@ impl<'a> Stage<'a> {
         Setup {
             fetch,
             known: Arc::clone(&self.known),
+            memos: Arc::clone(&self.memos),
+            versions: self.versions,
             plan,
             load,
             live,
