@@ -22,6 +22,7 @@ use crate::results::manifest::{EventRate, SendJitter};
 
 use super::Outcome;
 use super::child::Family;
+use super::replay::DEFAULT_SPIN_US;
 
 /// Measure what this machine can do, and what recording costs
 ///
@@ -39,7 +40,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "TIME", env = "REENACT_BENCH_TIME", default_value = "2s", value_parser = super::duration)]
     time: Duration,
     /// Microseconds before a due time to stop sleeping and spin, as for `reenact replay`
-    #[arg(long, value_name = "US", env = "REENACT_SPIN_US", default_value_t = 200,
+    #[arg(long, value_name = "US", env = "REENACT_SPIN_US", default_value_t = DEFAULT_SPIN_US,
           value_parser = clap::value_parser!(u64).range(..=100_000))]
     spin_us: u64,
     /// Print JSON

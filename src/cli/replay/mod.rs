@@ -28,7 +28,7 @@ mod stage;
 mod stages;
 mod targets;
 
-pub(super) use args::ReplayArgs;
+pub(super) use args::{DEFAULT_SPIN_US, ReplayArgs};
 
 pub(super) fn run(args: ReplayArgs) -> anyhow::Result<Outcome> {
     let rewrite = args.rewrite()?;
