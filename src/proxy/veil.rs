@@ -97,11 +97,8 @@ impl<L: Log> Log for Veil<L> {
     fn give_up(&mut self) {
         // What a panic left half done may be anything, so nothing of it is told. What is ready is whole.
         let lost = self.veil.forget();
-        let Frames { count, bytes } = lost.sum();
-        for frames in [&mut self.lost_for_good, &mut self.untold] {
-            frames.count += count;
-            frames.bytes += bytes;
-        }
+        self.lost_for_good.add(lost.sum());
+        self.untold.add(lost.sum());
         self.lost.extend(lost);
         self.log.give_up();
     }

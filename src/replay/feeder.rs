@@ -155,16 +155,18 @@ impl Feeder {
             if !self.budget.hold(known.request_bytes) {
                 break;
             }
-            let remembered = self.memos.get(known.memo);
-            let memo = remembered.as_ref().map_or_else(|_| Memo::unknown(), Clone::clone);
-            let memo = Arc::new(memo);
+            let (memo, unreadable) = match self.memos.get(known.memo) {
+                Ok(memo) => (Arc::new(memo), None),
+                Err(error) => (Arc::new(Memo::unknown()), Some(error)),
+            };
             let live = |headers: &HeaderMap, body| match &self.live {
                 Some(live) => live.apply(Spot::of(known, &memo), release.round, headers, body),
                 None => (body, None),
             };
-            let outgoing = remembered
-                .map_err(|error| format!("exchange {}: {error}", known.id.0))
-                .and_then(|_| prepare_with(&mut self.fetch, &self.rewrite, known, &memo, live));
+            let outgoing = match unreadable {
+                None => prepare_with(&mut self.fetch, &self.rewrite, known, &memo, live),
+                Some(error) => Err(format!("exchange {}: {error}", known.id.0)),
+            };
             match outgoing {
                 Ok(outgoing) => {
                     fed.misfits += u64::from(outgoing.misfit);

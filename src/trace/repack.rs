@@ -87,7 +87,8 @@ pub(crate) fn repack(written: &Summary, options: &WriterOptions) -> Result<u64, 
         SyncPolicy::Never => SyncPolicy::Never,
         SyncPolicy::Finish | SyncPolicy::Flush => SyncPolicy::Finish,
     };
-    let mut writer = Writer::create(&spare, header, WriterOptions { sync, ..options.clone() })?;
+    let options = WriterOptions { sync, counters: written.base, ..options.clone() };
+    let mut writer = Writer::create(&spare, header, options)?;
     let mut scrap = Scrap(open_path(&spare));
     let mut scan = Scan::new(Arc::from([info]))?;
     let (mut latest, mut flushed) = (Nanos::ZERO, Nanos::ZERO);

@@ -27,8 +27,6 @@ pub struct Roll {
     options: RollOptions,
     /// None while no segment can be made.
     writer: Option<Writer>,
-    /// The counters that the open segment began with.
-    base: Counters,
     /// When the open segment was begun.
     begun: Nanos,
     /// Whether anything was appended to it.
@@ -114,7 +112,6 @@ impl Roll {
             site,
             header,
             writer: Some(writer),
-            base: counters,
             begun: Nanos::ZERO,
             is_used: false,
             stalled: None,
@@ -379,7 +376,6 @@ impl Roll {
         let options = WriterOptions { counters, ..self.options.writer.clone() };
         let mut writer = Writer::create(&path, header, options)?;
         self.header.segment = segment;
-        self.base = counters;
         (self.begun, self.is_used) = (now, is_legacy);
         let Legacy { events, lost, .. } = std::mem::take(&mut self.legacy);
         let frames = lost.sum();
@@ -407,7 +403,6 @@ impl Roll {
         self.done.segments += 1;
         self.done.bytes += written.bytes;
         self.done.totals.add(&written.totals);
-        let options = WriterOptions { counters: self.base, ..self.options.writer.clone() };
-        self.repacker.take(written, options, self.looked);
+        self.repacker.take(written, self.options.writer.clone(), self.looked);
     }
 }

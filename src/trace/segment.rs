@@ -72,6 +72,11 @@ impl Segment {
         }
     }
 
+    /// Returns the counters that it began with.
+    pub(crate) fn base(&self) -> Counters {
+        self.options.counters
+    }
+
     /// Takes an event; `counters` already count it.
     pub(crate) fn append(&mut self, event: Event, counters: &Counters) -> Result<(), Refused> {
         if let Event::Frame(frame) = &event {

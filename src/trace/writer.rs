@@ -85,6 +85,8 @@ pub struct Summary {
     pub blocks: u64,
     /// What it holds.
     pub totals: Totals,
+    /// The counters at its beginning: those at the end of the segment before.
+    pub base: Counters,
     /// The counters at its end.
     pub counters: Counters,
     /// How long each fsync took that [`Writer::take_syncs`] has not told of.
@@ -320,15 +322,15 @@ impl Writer {
     pub fn finish(mut self) -> Result<Summary, WriteError> {
         let counters = self.counters;
         let path = self.path.clone();
-        let (mut totals, mut blocks) = (Totals::default(), 0);
+        let (mut totals, mut blocks, mut base) = (Totals::default(), 0, Counters::default());
         self.step(|segment, counters| {
             totals = segment.finish(&path, counters)?;
-            blocks = segment.sink.blocks();
+            (blocks, base) = (segment.sink.blocks(), segment.base());
             Ok(())
         })?;
         let syncs = self.take_syncs();
         self.state = State::Finished;
-        Ok(Summary { path, bytes: self.written, blocks, totals, counters, syncs })
+        Ok(Summary { path, bytes: self.written, blocks, totals, base, counters, syncs })
     }
 
     /// Does one thing with the open segment; its first error is the last thing that happens to it.

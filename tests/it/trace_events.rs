@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reenact::clock::{Anchor, Nanos};
+use reenact::trace::FLUSH_EVERY;
 use reenact::trace::record::{
     BareFrame, End, Event, ExchangeId, Frame, Header, Outcome, Passed, RequestHead, ResponseHead,
     Side, Version,
@@ -83,6 +84,27 @@ pub(crate) fn end(exchange: u64, at: Nanos) -> Event {
         request: Passed { ended: true, ..Passed::default() },
         response: Passed { ended: true, ..Passed::default() },
     }))
+}
+
+/// What a recorder does next.
+pub(crate) enum Step {
+    /// It appends this.
+    Event(Event),
+    /// It flushes, now that it is this time.
+    Flush(Nanos),
+}
+
+/// Hands out `events`, which are in the order of time, with the flushes that a recorder makes between them and one at the end.
+pub(crate) fn with_flushes(events: Vec<Event>, mut step: impl FnMut(Step)) {
+    let mut next = Nanos::ZERO + FLUSH_EVERY;
+    for event in events {
+        while event.at() >= next {
+            step(Step::Flush(next));
+            next += FLUSH_EVERY;
+        }
+        step(Step::Event(event));
+    }
+    step(Step::Flush(next));
 }
 
 /// Returns the end of an exchange that all of `events` belong to or pass by, with its totals.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use reenact::clock::Nanos;
 use reenact::trace::record::{Event, Side};
 use reenact::trace::{
-    Assembler, Exchange, FLUSH_EVERY, Keep, Roll, RollOptions, Site, Trace, Writer, WriterOptions,
+    Assembler, Exchange, Keep, Roll, RollOptions, Site, Trace, Writer, WriterOptions,
     close_left_open, verify,
 };
 
 use crate::support::{identities, recipients};
-use crate::trace_events::{end_after, frame, header, request, response};
+use crate::trace_events::{Step, end_after, frame, header, request, response, with_flushes};
 
 /// One stream after the other, a token each 20 ms, each of `tokens`.
 fn lone_streams(streams: u64, tokens: u64) -> Vec<Event> {
@@ -33,17 +33,17 @@ fn lone_streams(streams: u64, tokens: u64) -> Vec<Event> {
     events
 }
 
-/// Flushes each 100 ms of the events' time, as a recorder does.
+/// Writes and flushes as a recorder does; returns the time of the last flush.
 fn write(roll: &mut Roll, events: Vec<Event>) -> Nanos {
-    let mut next = Nanos::ZERO + FLUSH_EVERY;
-    for event in events {
-        while event.at() >= next {
-            roll.flush(next).unwrap();
-            next += FLUSH_EVERY;
+    let mut last = Nanos::ZERO;
+    with_flushes(events, |step| match step {
+        Step::Event(event) => roll.append(event).unwrap(),
+        Step::Flush(now) => {
+            last = now;
+            roll.flush(now).unwrap();
         }
-        roll.append(event).unwrap();
-    }
-    next
+    });
+    last
 }
 
 fn exchanges(path: &Path) -> Vec<Exchange> {

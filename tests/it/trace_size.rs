@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use reenact::clock::Nanos;
 use reenact::trace::record::{Event, ExchangeId, Side};
-use reenact::trace::{FLUSH_EVERY, Roll, RollOptions, Site, Trace, Writer, WriterOptions};
+use reenact::trace::{Roll, RollOptions, Site, Trace, Writer, WriterOptions};
 
-use crate::trace_events::{Numbers, end, frame, header, millis, request, response};
+use crate::trace_events::{
+    Numbers, Step, end, frame, header, millis, request, response, with_flushes,
+};
 
 /// English by frequency, so that a text costs what text costs.
 const WORDS: &str = "the of and to in a is that for it as was with be by on not he this are or his from at which but \
@@ -28,14 +30,10 @@ fn size_with(mut events: Vec<Event>, options: WriterOptions) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.trace");
     let mut writer = Writer::create(&path, header(), options).unwrap();
-    let mut next = Nanos::ZERO + FLUSH_EVERY;
-    for event in events {
-        while event.at() >= next {
-            writer.flush(next).unwrap();
-            next += FLUSH_EVERY;
-        }
-        writer.append(event).unwrap();
-    }
+    with_flushes(events, |step| match step {
+        Step::Event(event) => writer.append(event).unwrap(),
+        Step::Flush(now) => writer.flush(now).unwrap(),
+    });
     let summary = writer.finish().unwrap();
     assert!(Trace::open(&path).unwrap().health().complete);
     summary.bytes
@@ -48,15 +46,11 @@ fn size_closed(mut events: Vec<Event>) -> u64 {
     let path = dir.path().join("a.trace");
     let mut roll =
         Roll::create(Site::File(path.clone()), header(), RollOptions::default()).unwrap();
-    let mut next = Nanos::ZERO + FLUSH_EVERY;
-    for event in events {
-        while event.at() >= next {
-            roll.flush(next).unwrap();
-            next += FLUSH_EVERY;
-        }
-        roll.append(event).unwrap();
-    }
-    let rolled = roll.finish(next).unwrap();
+    with_flushes(events, |step| match step {
+        Step::Event(event) => roll.append(event).unwrap(),
+        Step::Flush(now) => roll.flush(now).unwrap(),
+    });
+    let rolled = roll.finish(Nanos(u64::MAX)).unwrap();
     assert!(Trace::open(&path).unwrap().health().complete);
     assert_eq!(rolled.bytes, std::fs::metadata(&path).unwrap().len());
     rolled.bytes
