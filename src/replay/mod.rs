@@ -9,10 +9,10 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`survey`] | one pass over the trace: what must be known ahead of each exchange ([`known`]), what is left out |
-//! | [`session`] | which exchanges belong to one conversation, in which order |
+//! | [`session`] | which exchanges belong to one conversation, in which order; [`session_key`] is how they are found |
 //! | [`history`] | the target's own answers in later turns of a session |
 //! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
-//! | [`plan`] | starts and options to due times, pure; [`arrival`] has the random processes, [`stages`] loads that change by plan |
+//! | [`plan`] | starts and options to due times, pure (`dues.rs` walks them); [`arrival`] has the random processes, [`stages`] loads that change by plan |
 //! | [`search`] | which load is tried next in a search for the highest |
 //! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs (`constraint.rs`: where they must not be) |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
@@ -41,6 +41,7 @@ pub mod call;
 pub mod conductor;
 pub mod connections;
 mod constraint;
+mod dues;
 pub mod ending;
 pub mod feeder;
 pub mod history;
@@ -67,6 +68,7 @@ pub mod run;
 pub mod scale;
 pub mod search;
 pub mod session;
+pub mod session_key;
 pub mod sink;
 pub mod splice;
 pub mod stages;

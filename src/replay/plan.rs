@@ -12,9 +12,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Nanos;
-use crate::replay::arrival::{Arrival, Gaps};
+use crate::replay::arrival::Arrival;
+use crate::replay::dues::Dues;
 use crate::replay::quantile::Histogram;
-use crate::replay::stages::{self, Stages};
+use crate::replay::stages::Stages;
 
 /// How a plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,15 +111,6 @@ pub struct Totals {
     pub ties: u64,
     /// Median time from one release to the next, none with fewer than two. Bucketed: within 1 %.
     pub median_gap: Option<Duration>,
-}
-
-/// Where the next due time comes from. Mean gaps in nanoseconds.
-enum Dues {
-    Constant { mean: f64, sent: u64 },
-    Lead,
-    Random { gaps: Box<Gaps>, mean: f64, at: Option<f64> },
-    Recorded { speed: f64 },
-    Stages(Box<stages::Dues>),
 }
 
 /// The due times of a stretch of the plan, to count them.
@@ -352,50 +344,6 @@ impl Plan {
     }
 }
 
-// === impl Dues ===
-
-impl Dues {
-    fn new(timing: &Timing) -> Self {
-        match *timing {
-            Timing::Reactive => Self::Lead,
-            Timing::Recorded { speed } => Self::Recorded { speed },
-            Timing::Rate { rate, arrival: Arrival::Constant, .. } => {
-                Self::Constant { mean: 1e9 / rate, sent: 0 }
-            }
-            Timing::Rate { rate, arrival, seed } => Self::Random {
-                gaps: Box::new(Gaps::new(arrival, seed)),
-                mean: 1e9 / rate,
-                at: None,
-            },
-            Timing::Stages { ref stages, seed } => Self::Stages(Box::new(stages.dues(seed))),
-        }
-    }
-
-    /// Returns when the next release is due, since the first, and its stage; `recorded` is its recorded time since the first.
-    /// None when the stages are over.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "2^53 ns are 104 days; above, it is a microsecond off"
-    )]
-    fn next(&mut self, recorded: u64) -> Option<(u64, Option<u32>)> {
-        let due = match self {
-            Self::Lead => 0,
-            Self::Recorded { speed } => scale(recorded, *speed),
-            Self::Constant { mean, sent } => {
-                *sent += 1;
-                to_ns((*sent - 1) as f64 * *mean)
-            }
-            Self::Random { gaps, mean, at } => {
-                let due = at.map_or(0.0, |at| at + gaps.draw() * *mean);
-                *at = Some(due);
-                to_ns(due)
-            }
-            Self::Stages(dues) => return dues.next().map(|(due, stage)| (due.0, Some(stage))),
-        };
-        Some((due, None))
-    }
-}
-
 // === impl Window ===
 
 impl Window {
@@ -411,21 +359,6 @@ impl Window {
         }
         self.dues.len() as u64
     }
-}
-
-/// Divides a recorded time by the speed: exact at speed 1, else to the nearest nanosecond that a double holds.
-#[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
-pub(in crate::replay) fn scale(ns: u64, speed: f64) -> u64 {
-    if speed.to_bits() == 1.0_f64.to_bits() { ns } else { to_ns(ns as f64 / speed) }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "never negative, and `as` saturates"
-)]
-fn to_ns(ns: f64) -> u64 {
-    ns.round() as u64
 }
 
 #[cfg(test)]

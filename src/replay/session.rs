@@ -19,49 +19,14 @@
 //! windows of one user): the later one's think time is 0.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
-
-use http::{HeaderMap, HeaderName};
 
 use crate::clock::Nanos;
 use crate::dialect::{self, Ties, text_digest};
 use crate::replay::known::Known;
+use crate::replay::session_key::{Kind, SessionKey, SessionKeys};
 use crate::trace::Exchange;
 use crate::trace::record::{ExchangeId, Side};
-
-/// What tells sessions apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionKey {
-    /// The `conversation` that the body names.
-    Conversation,
-    /// The first value of this header.
-    Header(HeaderName),
-    /// The messages, which grow from turn to turn.
-    Messages,
-    /// The response that a request goes on from (`previous_response_id`).
-    Previous,
-    /// One of the usual headers (`x-session-id` and the like).
-    UsualHeader,
-    /// The `user` that the body names.
-    User,
-}
-
-/// What tells sessions apart: the first of these that an exchange has. None: every exchange stands alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionKeys {
-    keys: Vec<SessionKey>,
-    text: String,
-}
-
-/// A text that is no session key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no session key: say auto, none, header:NAME, conversation, previous_response_id, messages or user, or several \
-     with commas, the first that an exchange has counts"
-)]
-pub struct SessionKeyError(String);
 
 /// The place of an exchange in its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,14 +66,6 @@ pub struct Finder {
     open_most: usize,
 }
 
-/// Which key a name comes from: a user and a conversation may have the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Conversation,
-    Header,
-    User,
-}
-
 /// What a request shows of the exchange that it goes on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
@@ -134,88 +91,6 @@ struct Open {
 pub const OPEN_MOST: usize = 1 << 17;
 /// Most of these that said the same: the time to look among them stays short.
 const ALIKE_MOST: usize = 1 << 10;
-
-// === impl SessionKeys ===
-
-impl SessionKeys {
-    /// Returns whether no session is looked for.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// Returns whether these keys were chosen: a trace in which none of them finds anything is then an error.
-    #[must_use]
-    pub fn is_chosen(&self) -> bool {
-        !self.is_none() && *self != Self::default()
-    }
-}
-
-impl Default for SessionKeys {
-    /// Returns `auto`.
-    fn default() -> Self {
-        use SessionKey::{Conversation, Messages, Previous, User, UsualHeader};
-        let keys = vec![UsualHeader, Conversation, Previous, Messages, User];
-        Self { keys, text: "auto".to_owned() }
-    }
-}
-
-impl FromStr for SessionKeys {
-    type Err = SessionKeyError;
-
-    fn from_str(text: &str) -> Result<Self, SessionKeyError> {
-        match text {
-            "auto" => Ok(Self::default()),
-            "none" => Ok(Self { keys: Vec::new(), text: text.to_owned() }),
-            _ => {
-                let keys = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
-                Ok(Self { keys, text: text.to_owned() })
-            }
-        }
-    }
-}
-
-impl fmt::Display for SessionKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-// === impl SessionKey ===
-
-impl FromStr for SessionKey {
-    type Err = SessionKeyError;
-
-    fn from_str(text: &str) -> Result<Self, SessionKeyError> {
-        let wrong = || SessionKeyError(text.to_owned());
-        match text.trim() {
-            "conversation" => Ok(Self::Conversation),
-            "messages" => Ok(Self::Messages),
-            "previous_response_id" => Ok(Self::Previous),
-            "user" => Ok(Self::User),
-            text => match text.split_once(':') {
-                Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| wrong()),
-                _ => Err(wrong()),
-            },
-        }
-    }
-}
-
-impl SessionKey {
-    /// Returns the name that an exchange has by this key; none for the keys that give no name.
-    fn name(&self, headers: &HeaderMap, ties: &Ties) -> Option<(Kind, String)> {
-        match self {
-            Self::Conversation => Some((Kind::Conversation, ties.conversation.clone()?)),
-            Self::Header(name) => {
-                let value = headers.get(name)?.to_str().ok()?.trim();
-                (!value.is_empty()).then(|| (Kind::Header, value.to_owned()))
-            }
-            Self::UsualHeader => Some((Kind::Header, dialect::session_header(headers)?)),
-            Self::User => Some((Kind::User, ties.user.clone()?)),
-            Self::Messages | Self::Previous => None,
-        }
-    }
-}
 
 // === impl Finder ===
 
@@ -243,7 +118,7 @@ impl Finder {
         };
         let (mut found, mut fallback) = (None, None);
         let mut may_be_continued = false;
-        for key in self.keys.keys.clone() {
+        for key in self.keys.list.clone() {
             match &key {
                 SessionKey::Messages => {
                     may_be_continued |= !ties.messages.is_empty();
@@ -362,7 +237,7 @@ impl Finder {
 
     /// Keeps an exchange for others to go on from.
     fn keep(&mut self, exchange: &Exchange, ties: &Ties, answer: Option<u128>, session: u32) {
-        let by = |key| self.keys.keys.contains(key);
+        let by = |key| self.keys.list.contains(key);
         let said = ties.messages.last().filter(|_| by(&SessionKey::Messages));
         let responded = by(&SessionKey::Previous) && is_response(exchange);
         let response = exchange.response.as_ref().filter(|_| responded).and_then(|response| {
@@ -415,7 +290,7 @@ fn is_response(exchange: &Exchange) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::{HeaderValue, Method, StatusCode};
+    use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
     use super::*;
     use crate::clock::Anchor;

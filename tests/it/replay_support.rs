@@ -23,7 +23,7 @@ use reenact::replay::rewrite::Rewrite;
 use reenact::replay::route::{RouteOptions, Speak};
 use reenact::replay::row::Compare;
 use reenact::replay::run::{self, Ran, Setup, Stop};
-use reenact::replay::session::SessionKeys;
+use reenact::replay::session_key::SessionKeys;
 use reenact::replay::survey::{Survey, survey};
 use reenact::replay::warmup::Warmup;
 use reenact::results::manifest::Manifest;

@@ -24,6 +24,7 @@ mod output;
 mod repeat;
 mod scale;
 mod search;
+mod show;
 mod stage;
 mod stages;
 mod targets;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::replay::known::Known;
 use crate::replay::plan::Plan;
 use crate::replay::scale::{MILLION, Scale, ScaleError, scale};
-use crate::replay::session::SessionKeys;
+use crate::replay::session_key::SessionKeys;
 use crate::replay::survey::Survey;
 use crate::replay::warmup::Warmup;
 

@@ -36,6 +36,7 @@ use crate::trace::record::ExchangeId;
 use super::super::signals::Signals;
 use super::args::{LEAD, LEAD_LEAST, ReplayArgs};
 use super::output;
+use super::show::Show;
 
 /// What all runs of one command have in common.
 pub(super) struct Stage<'a> {
@@ -247,7 +248,7 @@ fn watched(
         output::say("Stopping: what is in flight is given up. Once more to leave at once.");
         on_signal.pull();
     })?;
-    let showing = output::Show::start(totals, Arc::clone(progress), clock);
+    let showing = Show::start(totals, Arc::clone(progress), clock);
     let ran = run::run(setup, clock, ledger, stop, progress);
     showing.finish();
     drop(watching);

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Nanos;
+use crate::replay::dues::scale;
 use crate::replay::known::Known;
 use crate::replay::load::{Load, Picks, Token};
-use crate::replay::plan::{Release, scale};
+use crate::replay::plan::Release;
 
 /// What a later turn of a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
