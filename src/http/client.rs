@@ -125,6 +125,12 @@ impl Client {
         &self.inner.origin
     }
 
+    /// Returns what stands in `Host`, or in `:authority`.
+    #[must_use]
+    pub fn authority(&self) -> &HeaderValue {
+        &self.inner.authority
+    }
+
     /// Returns how many connections could take an exchange at once: the idle ones, or [`usize::MAX`] when exchanges share
     /// one.
     #[must_use]

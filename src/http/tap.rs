@@ -26,6 +26,12 @@ pub trait Tap<E> {
     /// A data frame: read at `at`, accepted at `accepted`, never before `at`.
     fn frame(&mut self, data: Self::Kept, at: Nanos, accepted: Nanos);
 
+    /// The last data frame: accepted as soon as it was read, at `at`.
+    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+        let kept = self.keep(data);
+        self.frame(kept, at, at);
+    }
+
     /// The trailers, read at `at`.
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos);
 
@@ -135,13 +141,14 @@ impl<T: Tap<E>, E> Watch<T, E> {
 
     fn frame(&mut self, frame: &Frame<Bytes>, last: bool, at: Nanos) {
         let Some(tap) = &mut self.tap else { return };
-        if let Some(data) = frame.data_ref() {
-            self.pending = Some((tap.keep(data), at));
-        } else if let Some(trailers) = frame.trailers_ref() {
-            tap.trailers(trailers, at);
+        match (frame.data_ref(), frame.trailers_ref()) {
+            // The reader knows that nothing follows, and may not ask again.
+            (Some(data), _) if last => tap.last_frame(data, at),
+            (Some(data), _) => self.pending = Some((tap.keep(data), at)),
+            (None, Some(trailers)) => tap.trailers(trailers, at),
+            (None, None) => {}
         }
         if last || frame.is_trailers() {
-            // The reader knows that nothing follows, and may not ask again: accepted as soon as read.
             self.end(Ending::Ended, at);
         }
     }

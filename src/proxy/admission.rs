@@ -104,9 +104,9 @@ fn head(parts: &Parts, mut headers: HeaderMap, redactor: &Redactor, at: Nanos) -
 
 /// Returns the `Host` to send instead of the client's.
 fn host(proxy: &Proxy, route: usize, parts: &Parts) -> Option<HeaderValue> {
-    let origin = proxy.clients[route].origin();
-    if proxy.options.host.is_upstreams(origin.scheme) {
-        return HeaderValue::try_from(origin.authority()).ok();
+    let client = &proxy.clients[route];
+    if proxy.options.host.is_upstreams(client.origin().scheme) {
+        return Some(client.authority().clone());
     }
     // HTTP/2, or a request in absolute form, whose authority overrules `Host` (RFC 9112, 3.2.2).
     parts.uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok())

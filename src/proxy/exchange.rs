@@ -16,6 +16,7 @@ use crate::http::tap::{Ending, Tap};
 use crate::http::{Boarding, BodyError, Carried};
 use crate::proxy::common::Common;
 use crate::proxy::metrics::Ticket;
+use crate::proxy::queue::Feed;
 use crate::proxy::status::Admission;
 use crate::proxy::story::Story;
 use crate::proxy::upload::UploadError;
@@ -268,17 +269,42 @@ impl SideTap {
 
     /// Bytes passed that may be a part of a larger buffer.
     pub(super) fn pass_part(&mut self, data: &Bytes, at: Nanos, accepted: Nanos) {
-        let kept = self.hold(data);
-        self.pass(kept, at, accepted);
+        if data.len() > COPY_UP_TO {
+            self.pass_large(data.clone(), at, accepted);
+        } else {
+            self.pass_small(data, at, accepted);
+        }
     }
 
     /// A frame passed.
     pub fn pass(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
+        match kept {
+            Kept::Small => {
+                let small = std::mem::take(&mut self.small);
+                self.pass_small(&small, at, accepted);
+                self.small = small;
+            }
+            Kept::Large(data) => self.pass_large(data, at, accepted),
+        }
+    }
+
+    fn pass_small(&mut self, data: &[u8], at: Nanos, accepted: Nanos) {
+        let side = self.side;
+        self.tell(data.len(), |feed, exchange, has_lost| {
+            feed.small_frame(FrameRef { exchange, side, at, accepted, data }, has_lost)
+        });
+    }
+
+    fn pass_large(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+        let side = self.side;
+        self.tell(data.len(), |feed, exchange, has_lost| {
+            feed.frame(Frame { exchange, side, at, accepted, data }, has_lost)
+        });
+    }
+
+    /// Counts a frame of `bytes`, and has `push` tell the recorder of it if that is to know.
+    fn tell(&mut self, bytes: usize, push: impl FnOnce(&Feed, ExchangeId, bool) -> bool) {
         let Some(ledger) = &self.ledger else { return };
-        let bytes = match &kept {
-            Kept::Small => self.small.len(),
-            Kept::Large(data) => data.len(),
-        };
         self.passed.bytes += bytes as u64;
         self.passed.frames += 1;
         let feed = &ledger.common.feed;
@@ -287,19 +313,7 @@ impl SideTap {
             Admission::Lost => return feed.lost_body(bytes),
             Admission::Paused | Admission::Omitted(_) => return,
         }
-        let (exchange, side) = (ledger.exchange, self.side);
-        let pushed = match kept {
-            Kept::Small => {
-                let data = &self.small;
-                let frame = FrameRef { exchange, side, at, accepted, data };
-                feed.small_frame(frame, self.passed.lost_frames > 0)
-            }
-            Kept::Large(data) => {
-                let frame = Frame { exchange, side, at, accepted, data };
-                feed.frame(frame, self.passed.lost_frames > 0)
-            }
-        };
-        if !pushed {
+        if !push(feed, ledger.exchange, self.passed.lost_frames > 0) {
             self.passed.lost_bytes += bytes as u64;
             self.passed.lost_frames += 1;
         }
@@ -343,6 +357,10 @@ impl Tap<UploadError> for SideTap {
         self.pass(kept, at, accepted);
     }
 
+    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+        self.pass_part(data, at, at);
+    }
+
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
         self.note_trailers(trailers, at);
     }
@@ -367,6 +385,10 @@ impl Tap<BodyError> for SideTap {
 
     fn frame(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
         self.pass(kept, at, accepted);
+    }
+
+    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+        self.pass_part(data, at, at);
     }
 
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {

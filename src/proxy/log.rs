@@ -88,13 +88,31 @@ pub struct Strain {
     pub busy: f32,
 }
 
-/// What became of an event.
+/// What became of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// It is in the log.
+    /// They are in the log.
     Taken,
-    /// It does not fit into the log, which is otherwise as good as before.
-    LeftOut,
+    /// Some do not fit into the log, which is otherwise as good as before.
+    LeftOut {
+        /// Their bytes.
+        bytes: usize,
+    },
+}
+
+// === impl Appended ===
+
+impl Appended {
+    /// Returns what became of these events and others.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        match (self, others) {
+            (Self::Taken, all) | (all, Self::Taken) => all,
+            (Self::LeftOut { bytes: some }, Self::LeftOut { bytes: more }) => {
+                Self::LeftOut { bytes: some.saturating_add(more) }
+            }
+        }
+    }
 }
 
 // === impl Log for Roll ===
@@ -106,7 +124,7 @@ impl Log for Roll {
     fn append(&mut self, event: Event) -> Result<Appended, WriteError> {
         match Self::append(self, event) {
             Ok(()) => Ok(Appended::Taken),
-            Err(WriteError::TooLarge { .. }) => Ok(Appended::LeftOut),
+            Err(WriteError::TooLarge { bytes, .. }) => Ok(Appended::LeftOut { bytes }),
             Err(error) => Err(error),
         }
     }
@@ -133,9 +151,9 @@ impl Log for Roll {
 
     fn strain(&mut self, strain: Strain) {
         // Compressing well may not cost the traffic its CPU, long before the queue fills.
-        self.set_pressure(if strain.queue >= 0.5 || strain.busy >= 0.5 {
+        self.set_pressure(if strain.queue >= 0.5 || strain.busy >= 0.25 {
             Pressure::High
-        } else if strain.queue >= 0.125 || strain.busy >= 0.25 {
+        } else if strain.queue >= 0.125 || strain.busy >= 0.125 {
             Pressure::Some
         } else {
             Pressure::None
@@ -160,5 +178,22 @@ impl Log for Roll {
 
     fn finish(self, now: Nanos) -> Result<Rolled, WriteError> {
         Self::finish(self, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_summed() {
+        let left_out = |bytes| Appended::LeftOut { bytes };
+        let check = |events: &[Appended], sum| {
+            assert_eq!(events.iter().copied().fold(Appended::Taken, Appended::and), sum);
+        };
+        check(&[], Appended::Taken);
+        check(&[Appended::Taken, Appended::Taken], Appended::Taken);
+        check(&[left_out(2), Appended::Taken], left_out(2));
+        check(&[left_out(2), Appended::Taken, left_out(3)], left_out(5));
     }
 }

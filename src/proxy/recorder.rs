@@ -20,7 +20,7 @@ use crate::clock::{Clock, Nanos};
 use crate::http::error::describe;
 use crate::proxy::lane::{Batch, Entry};
 use crate::proxy::log::{Appended, Log, Strain};
-use crate::proxy::queue::{FINISHED, Feed, Shared, cost, request_cost};
+use crate::proxy::queue::{FINISHED, Feed, Shared, request_cost};
 use crate::trace::record::{DropReason, Event, ExchangeId};
 
 /// The thread that writes, seen by its owner.
@@ -351,18 +351,12 @@ fn states_loss(entry: &Entry<'_>) -> bool {
 }
 
 fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), L::Error> {
-    let event = match entry {
-        Entry::Frame(frame) => {
-            if log.append_frame(frame)? == Appended::LeftOut {
-                shared.lose(0, 0, frame.data.len());
-            }
-            return Ok(());
-        }
-        Entry::Event(event) => event,
+    let appended = match entry {
+        Entry::Frame(frame) => log.append_frame(frame)?,
+        Entry::Event(event) => log.append(event)?,
     };
-    let cost = cost(&event);
-    if log.append(event)? == Appended::LeftOut {
-        shared.lose(0, 0, cost);
+    if let Appended::LeftOut { bytes } = appended {
+        shared.lose(0, 0, bytes);
     }
     Ok(())
 }

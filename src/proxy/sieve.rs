@@ -257,9 +257,7 @@ impl<L: Log> Sieve<L> {
             self.going = head_of(&event);
             let done = self.log.append(event);
             self.going = None;
-            if done? == Appended::LeftOut {
-                appended = Appended::LeftOut;
-            }
+            appended = appended.and(done?);
         }
         Ok(appended)
     }

@@ -40,16 +40,16 @@ impl<L: Log> Veil<L> {
         }
     }
 
-    /// Appends what is decided; tells what became of the last.
+    /// Appends what is decided.
     fn append_ready(&mut self) -> Result<Appended, L::Error> {
         let mut appended = Appended::Taken;
         while let Some(mut event) = self.ready.pop_front() {
             self.lost.state(&mut event);
-            appended = match &event {
+            appended = appended.and(match &event {
                 // A log may have a shorter way for these.
                 Event::Frame(frame) => self.log.append_frame(frame.as_ref())?,
                 _ => self.log.append(event)?,
-            };
+            });
         }
         Ok(appended)
     }

@@ -4,6 +4,7 @@
 //! version is ignored.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
 use crate::trace::format::{FormatVersion, MAX_PAYLOAD, VERSION, opcode};
@@ -14,21 +15,26 @@ use crate::trace::payloads::{
 use crate::trace::record::{Counters, Event, Header, Outcome, Side};
 use crate::trace::wire::Malformed;
 
+/// Encodes to the end of what is there.
+struct Appending<'a>(&'a mut Vec<u8>);
+
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD>> =
     bincode::config::standard().with_limit::<MAX_PAYLOAD>();
 
-/// Returns opcode and payload of an event; none for frames, which lie in columns.
-pub(crate) fn encode_event(event: &Event) -> Option<(u8, Vec<u8>)> {
+/// Makes `payload` that of an event, and returns its opcode; none for frames, which lie in columns.
+pub(crate) fn encode_event(event: &Event, payload: &mut Vec<u8>) -> Option<u8> {
+    payload.clear();
+    let out = payload;
     Some(match event {
-        Event::Request(head) => (opcode::REQUEST, encode(&WireRequest::from(&**head))),
-        Event::Link(link) => (opcode::LINK, encode(&WireLink::from(link))),
-        Event::Interim(interim) => (opcode::INTERIM, encode(&WireInterim::from(&**interim))),
-        Event::Response(head) => (opcode::RESPONSE, encode(&WireResponse::from(&**head))),
-        Event::Trailers(trailers) => (opcode::TRAILERS, encode(&WireTrailers::from(&**trailers))),
-        Event::End(end) => (opcode::END, encode(&WireEnd::from(&**end))),
-        Event::Gap(gap) => (opcode::GAP, encode(&WireMissing::from(gap))),
-        Event::Omission(omission) => (opcode::OMISSION, encode(&WireMissing::from(omission))),
-        Event::Prompt(prompt) => (opcode::PROMPT, encode(&**prompt)),
+        Event::Request(head) => put(opcode::REQUEST, &WireRequest::from(&**head), out),
+        Event::Link(link) => put(opcode::LINK, &WireLink::from(link), out),
+        Event::Interim(interim) => put(opcode::INTERIM, &WireInterim::from(&**interim), out),
+        Event::Response(head) => put(opcode::RESPONSE, &WireResponse::from(&**head), out),
+        Event::Trailers(trailers) => put(opcode::TRAILERS, &WireTrailers::from(&**trailers), out),
+        Event::End(end) => put(opcode::END, &WireEnd::from(&**end), out),
+        Event::Gap(gap) => put(opcode::GAP, &WireMissing::from(gap), out),
+        Event::Omission(omission) => put(opcode::OMISSION, &WireMissing::from(omission), out),
+        Event::Prompt(prompt) => put(opcode::PROMPT, &**prompt, out),
         Event::Frame(_) | Event::Bare(_) => return None,
     })
 }
@@ -107,8 +113,20 @@ pub(crate) fn outcome_of(code: u8) -> Result<Outcome, Malformed> {
 
 /// Encodes plain data.
 pub(crate) fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    bincode::encode_to_vec(value, bincode::config::standard())
-        .expect("encoding plain data into memory has no way to fail")
+    let mut out = Vec::new();
+    append(value, &mut out);
+    out
+}
+
+/// Appends `value`, and returns `opcode`.
+fn put<T: Encode>(opcode: u8, value: &T, out: &mut Vec<u8>) -> u8 {
+    append(value, out);
+    opcode
+}
+
+fn append<T: Encode>(value: &T, out: &mut Vec<u8>) {
+    bincode::encode_into_writer(value, Appending(out), bincode::config::standard())
+        .expect("encoding plain data into memory has no way to fail");
 }
 
 /// Decodes plain data; what follows it was appended by a newer minor version.
@@ -127,3 +145,12 @@ pub(crate) fn decode_grown<T: Decode<()>>(payload: &[u8]) -> Result<T, Malformed
 
 /// More than the bytes of all fields that were ever appended to one payload, each zero.
 const APPENDED: usize = 64;
+
+// === impl Appending ===
+
+impl bincode::enc::write::Writer for Appending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}

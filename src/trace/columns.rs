@@ -63,8 +63,9 @@ pub(crate) struct FrameColumns {
     streams: BTreeMap<Key, Stream>,
     /// Whether any stream has a run.
     is_filled: bool,
-    /// Runs of blocks that were written, whose memory is used again.
+    /// Runs of blocks that were written, and streams that have ended: their memory is used again.
     spare: Vec<Filling>,
+    idle: Vec<Stream>,
     ended: Vec<ExchangeId>,
 }
 
@@ -115,8 +116,12 @@ pub(crate) const TAG_TERMINATED: u8 = 4;
 pub(crate) const TERMINATOR: u8 = 0x1F;
 /// An inline frame is shorter than this, so that a few bytes can't claim to be a lot.
 pub(crate) const MAX_INLINE: usize = 4 << 10;
-/// Runs whose memory is kept.
+/// Runs whose memory is kept, whatever they held; and as many as this of those that held a few frames each.
 const MAX_SPARE: usize = 256;
+const MAX_SPARE_SMALL: usize = 4 << 10;
+/// Room for frames, and for bytes, of a run or stream that held few.
+const FEW_FRAMES: usize = 8;
+const FEW_BYTES: usize = 1 << 10;
 /// Bytes that a fresh look at what two frames share must gain over the places of the frame before.
 const WORTH_MOVING: usize = 12;
 
@@ -141,7 +146,7 @@ impl FrameColumns {
     /// Adds a frame with its bytes, fewer than [`MAX_INLINE`]; returns how many had to be kept.
     pub(crate) fn push_inline(&mut self, key: Key, stamp: Stamp, data: &[u8]) -> usize {
         self.is_filled = true;
-        let stream = self.streams.entry(key).or_default();
+        let stream = Self::stream(&mut self.streams, &mut self.idle, key);
         let (front, back) = stream.shared_with(data);
         let middle = &data[front..data.len() - back];
         let run = stream.run(None, &mut self.spare);
@@ -163,7 +168,7 @@ impl FrameColumns {
     /// Adds a frame whose bytes are in pieces, from `offset` of the body.
     pub(crate) fn push_pieces(&mut self, key: Key, stamp: Stamp, offset: u64) {
         self.is_filled = true;
-        let stream = self.streams.entry(key).or_default();
+        let stream = Self::stream(&mut self.streams, &mut self.idle, key);
         stream.run(Some(offset), &mut self.spare).frames.push(stamp);
         stream.shape.at = Some(stamp.at);
     }
@@ -225,13 +230,29 @@ impl FrameColumns {
         }
         self.is_filled = false;
         for stream in self.streams.values_mut() {
-            self.spare.append(&mut stream.runs);
+            for run in stream.runs.drain(..) {
+                let limit = if run.is_small() { MAX_SPARE_SMALL } else { MAX_SPARE };
+                if self.spare.len() < limit {
+                    self.spare.push(run);
+                }
+            }
         }
-        self.spare.truncate(MAX_SPARE);
         for exchange in self.ended.drain(..) {
-            self.streams.remove(&(exchange, Side::Request));
-            self.streams.remove(&(exchange, Side::Response));
+            for side in [Side::Request, Side::Response] {
+                let ended = self.streams.remove(&(exchange, side));
+                let has_room = self.idle.len() < MAX_SPARE_SMALL;
+                self.idle.extend(ended.filter(|it| has_room && it.is_small()).map(Stream::emptied));
+            }
         }
+    }
+
+    /// Returns the stream of a side, with the memory of one that has ended if it is new.
+    fn stream<'a>(
+        streams: &'a mut BTreeMap<Key, Stream>,
+        idle: &mut Vec<Stream>,
+        key: Key,
+    ) -> &'a mut Stream {
+        streams.entry(key).or_insert_with(|| idle.pop().unwrap_or_default())
     }
 }
 
@@ -310,6 +331,10 @@ impl Filling {
         self.middle_lens.clear();
     }
 
+    fn is_small(&self) -> bool {
+        self.frames.capacity() <= FEW_FRAMES && self.middles.capacity() <= FEW_BYTES
+    }
+
     fn tag(&self) -> u8 {
         match self.pieces {
             Some(_) => TAG_PIECES,
@@ -339,6 +364,17 @@ impl Filling {
 // === impl Stream ===
 
 impl Stream {
+    fn is_small(&self) -> bool {
+        self.runs.capacity() <= FEW_FRAMES && self.bytes.capacity() <= FEW_BYTES
+    }
+
+    /// Forgets all but the memory.
+    fn emptied(mut self) -> Self {
+        self.runs.clear();
+        self.bytes.clear();
+        Self { runs: self.runs, bytes: self.bytes, ..Self::default() }
+    }
+
     /// Returns the run to go on with, or begins one when the place of the bytes has changed or something came between.
     fn run(&mut self, pieces: Option<u64>, spare: &mut Vec<Filling>) -> &mut Filling {
         let is_interrupted = std::mem::take(&mut self.is_interrupted);
@@ -458,15 +494,18 @@ mod tests {
         ) {
             let (mut columns, mut shapes) = (FrameColumns::default(), Shapes::default());
             let mut previous = BTreeMap::new();
-            for block in blocks {
+            for (number, block) in (0..).zip(blocks) {
+                // Two exchanges go on in the next block; the memory of the other two is used again.
+                let begins = 2 * number;
                 let mut written = Vec::new();
                 for (exchange, response, stamp, data) in block {
                     let side = if response { Side::Response } else { Side::Request };
-                    let key = (ExchangeId(exchange), side);
+                    let key = (ExchangeId(begins + exchange), side);
                     columns.push_inline(key, stamp, &data);
                     written.push((key, stamp, Bytes::from(data)));
                 }
                 written.sort_by_key(|frame| frame.0);
+                [begins, begins + 1].map(ExchangeId).into_iter().for_each(|it| columns.end(it));
                 let mut out = Vec::new();
                 columns.encode(&mut out);
                 let runs = decode_frames(out.into(), &mut shapes).unwrap();

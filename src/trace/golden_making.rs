@@ -300,7 +300,8 @@ fn newer_minor() -> Vec<u8> {
     let mut records = vec![(0x33, b"a record added in 1.9".to_vec())];
     for event in &events {
         counters.count(event);
-        let (code, mut payload) = encode_event(event).unwrap();
+        let mut payload = Vec::new();
+        let code = encode_event(event, &mut payload).unwrap();
         payload.extend_from_slice(b"a field added in 1.9");
         records.push((code, payload));
     }

@@ -1,5 +1,9 @@
 //! The layouts of the payloads that `codec.rs` encodes: fields in the order of the file.
+//!
+//! What is written is borrowed, since a recorder encodes each head there is; what is read is owned.
 
+use bincode::enc::Encoder;
+use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -15,6 +19,9 @@ use crate::trace::wire::Malformed;
 
 /// Header fields in order, a name for each value.
 type Fields = Vec<(String, Vec<u8>)>;
+
+/// What is laid out as [`Fields`].
+pub(super) struct FieldsOf<'a>(&'a HeaderMap);
 
 #[derive(Encode, Decode)]
 pub(super) struct WireHeader {
@@ -32,15 +39,15 @@ pub(super) struct WireHeader {
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct WireRequest {
+pub(super) struct WireRequest<T = String, F = Fields> {
     exchange: u64,
     at: u64,
     connection: u64,
     version: u8,
-    method: String,
-    target: String,
-    authority: Option<String>,
-    fields: Fields,
+    method: T,
+    target: T,
+    authority: Option<T>,
+    fields: F,
     upstream: u32,
 }
 
@@ -56,46 +63,46 @@ pub(super) struct WireLink {
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct WireInterim {
+pub(super) struct WireInterim<F = Fields> {
     exchange: u64,
     at: u64,
     status: u16,
-    fields: Fields,
+    fields: F,
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct WireResponse {
+pub(super) struct WireResponse<T = String, F = Fields> {
     exchange: u64,
     at: u64,
     version: u8,
     status: u16,
-    reason: Option<String>,
-    fields: Fields,
+    reason: Option<T>,
+    fields: F,
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct WireTrailers {
+pub(super) struct WireTrailers<F = Fields> {
     exchange: u64,
     side: u8,
     at: u64,
-    fields: Fields,
+    fields: F,
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct WireEnd {
+pub(super) struct WireEnd<T = String> {
     exchange: u64,
     at: u64,
     outcome: u8,
-    fault: Option<WireFault>,
+    fault: Option<WireFault<T>>,
     request: Passed,
     response: Passed,
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct WireFault {
+pub(super) struct WireFault<T = String> {
     side: u8,
     kind: u8,
-    text: String,
+    text: T,
 }
 
 /// A gap, or an omission: they differ in what their reasons are.
@@ -107,13 +114,6 @@ pub(super) struct WireMissing {
     exchanges: u64,
     frames: u64,
     bytes: u64,
-}
-
-fn fields(headers: &HeaderMap) -> Fields {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-        .collect()
 }
 
 fn headers(fields: Fields) -> Result<HeaderMap, Malformed> {
@@ -163,6 +163,18 @@ const DROP_REASONS: [DropReason; 4] = [
 ];
 const OMIT_REASONS: [OmitReason; 3] = [OmitReason::Sampled, OmitReason::Filtered, OmitReason::Cut];
 
+// === impl FieldsOf ===
+
+impl Encode for FieldsOf<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.len().encode(encoder)?;
+        for (name, value) in self.0 {
+            (name.as_str(), value.as_bytes()).encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
 // === impl WireHeader ===
 
 impl WireHeader {
@@ -203,17 +215,17 @@ impl WireHeader {
 
 // === impl WireRequest ===
 
-impl From<&RequestHead> for WireRequest {
-    fn from(head: &RequestHead) -> Self {
+impl<'a> From<&'a RequestHead> for WireRequest<&'a str, FieldsOf<'a>> {
+    fn from(head: &'a RequestHead) -> Self {
         Self {
             exchange: head.exchange.0,
             at: head.at.0,
             connection: head.connection,
             version: code_of(&head.version, &VERSIONS),
-            method: head.method.as_str().to_owned(),
-            target: head.target.clone(),
-            authority: head.authority.clone(),
-            fields: fields(&head.headers),
+            method: head.method.as_str(),
+            target: &head.target,
+            authority: head.authority.as_deref(),
+            fields: FieldsOf(&head.headers),
             upstream: head.upstream,
         }
     }
@@ -268,13 +280,13 @@ impl WireLink {
 
 // === impl WireInterim ===
 
-impl From<&Interim> for WireInterim {
-    fn from(interim: &Interim) -> Self {
+impl<'a> From<&'a Interim> for WireInterim<FieldsOf<'a>> {
+    fn from(interim: &'a Interim) -> Self {
         Self {
             exchange: interim.exchange.0,
             at: interim.at.0,
             status: interim.status.as_u16(),
-            fields: fields(&interim.headers),
+            fields: FieldsOf(&interim.headers),
         }
     }
 }
@@ -292,15 +304,15 @@ impl WireInterim {
 
 // === impl WireResponse ===
 
-impl From<&ResponseHead> for WireResponse {
-    fn from(head: &ResponseHead) -> Self {
+impl<'a> From<&'a ResponseHead> for WireResponse<&'a str, FieldsOf<'a>> {
+    fn from(head: &'a ResponseHead) -> Self {
         Self {
             exchange: head.exchange.0,
             at: head.at.0,
             version: code_of(&head.version, &VERSIONS),
             status: head.status.as_u16(),
-            reason: head.reason.clone(),
-            fields: fields(&head.headers),
+            reason: head.reason.as_deref(),
+            fields: FieldsOf(&head.headers),
         }
     }
 }
@@ -320,13 +332,13 @@ impl WireResponse {
 
 // === impl WireTrailers ===
 
-impl From<&Trailers> for WireTrailers {
-    fn from(trailers: &Trailers) -> Self {
+impl<'a> From<&'a Trailers> for WireTrailers<FieldsOf<'a>> {
+    fn from(trailers: &'a Trailers) -> Self {
         Self {
             exchange: trailers.exchange.0,
             side: side_code(trailers.side),
             at: trailers.at.0,
-            fields: fields(&trailers.headers),
+            fields: FieldsOf(&trailers.headers),
         }
     }
 }
@@ -344,8 +356,8 @@ impl WireTrailers {
 
 // === impl WireEnd ===
 
-impl From<&End> for WireEnd {
-    fn from(end: &End) -> Self {
+impl<'a> From<&'a End> for WireEnd<&'a str> {
+    fn from(end: &'a End) -> Self {
         Self {
             exchange: end.exchange.0,
             at: end.at.0,
@@ -353,7 +365,7 @@ impl From<&End> for WireEnd {
             fault: end.fault.as_ref().map(|fault| WireFault {
                 side: code_of(&fault.side, &FAULT_SIDES),
                 kind: code_of(&fault.kind, &FAULT_KINDS),
-                text: fault.text.clone(),
+                text: fault.text.as_str(),
             }),
             request: end.request,
             response: end.response,

@@ -17,7 +17,7 @@ use crate::trace::format::MAX_RECORD;
 use crate::trace::index::{Place, Totals};
 use crate::trace::record::{BareFrame, Counters, Event, ExchangeId, FrameRef, Header, Side};
 use crate::trace::sink::Sink;
-use crate::trace::stretch::{Body, Store, Stretch};
+use crate::trace::stretch::{Body, Store};
 use crate::trace::summing::Summing;
 use crate::trace::unwritten::{Held, Legacy, Unwritten};
 use crate::trace::wire::len_u64;
@@ -36,6 +36,8 @@ pub(crate) struct Segment {
     /// Events in the block being filled.
     held: Held,
     unwritten: Unwritten,
+    /// The memory in which an event is encoded.
+    payload: Vec<u8>,
 }
 
 /// An exchange that has not ended.
@@ -68,6 +70,7 @@ impl Segment {
             totals: Totals::default(),
             held: Held::default(),
             unwritten: Unwritten::new(options.counters),
+            payload: Vec::new(),
             options,
         }
     }
@@ -185,7 +188,7 @@ impl Segment {
         }
         let stretch = body
             .stretch
-            .get_or_insert_with(|| Box::new(Stretch::new(frame.exchange, frame.side, offset)));
+            .get_or_insert_with(|| self.store.stretch(frame.exchange, frame.side, offset));
         stretch.expect(stamp, offset);
         let mut parts = frame.data.chunks(PART);
         if let Some(part) = parts.next() {
@@ -219,9 +222,10 @@ impl Segment {
 
     /// Takes an event other than a frame.
     fn record(&mut self, event: &Event) -> Result<(), Refused> {
-        let Some((opcode, payload)) = encode_event(event) else { return Ok(()) };
-        if payload.len() > MAX_RECORD {
-            return Err(Refused::TooLarge { bytes: payload.len(), limit: MAX_RECORD });
+        let Some(opcode) = encode_event(event, &mut self.payload) else { return Ok(()) };
+        if self.payload.len() > MAX_RECORD {
+            let bytes = std::mem::take(&mut self.payload).len();
+            return Err(Refused::TooLarge { bytes, limit: MAX_RECORD });
         }
         let (at, side) = match event {
             Event::Request(head) => (head.at, Some(Side::Request)),
@@ -257,7 +261,7 @@ impl Segment {
                 _ => {}
             }
         }
-        self.store.block.record(opcode, &payload);
+        self.store.block.record(opcode, &self.payload);
         Ok(())
     }
 

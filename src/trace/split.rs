@@ -66,6 +66,17 @@ impl Splitter {
         Self { pending: Vec::new(), hash: 0, mode: Mode::Text { run: 0 } }
     }
 
+    /// Forgets the body, and keeps the memory.
+    pub(crate) fn restart(&mut self) {
+        self.pending.clear();
+        (self.hash, self.mode) = (0, Mode::Text { run: 0 });
+    }
+
+    /// Returns the bytes that it has room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.pending.capacity()
+    }
+
     /// Takes the next part of the body and hands each finished piece to `piece`: whether it is decoded base64, and its
     /// bytes.
     pub(crate) fn push(&mut self, mut data: &[u8], piece: &mut impl FnMut(bool, &[u8])) {

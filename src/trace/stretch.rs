@@ -17,6 +17,9 @@ pub(crate) struct Store {
     pub(crate) block: BlockBuilder,
     pub(crate) blobs: BlobTable,
     pub(crate) blob_bytes: u64,
+    /// Stretches that have ended: their memory is used again.
+    #[expect(clippy::vec_box, reason = "the boxes are kept: a hasher is two kilobytes to move")]
+    idle: Vec<Box<Stretch>>,
 }
 
 /// One side's body so far.
@@ -41,6 +44,10 @@ pub(crate) struct Stretch {
     pub(crate) since: Option<Nanos>,
 }
 
+/// Stretches that are kept, and what each may hold.
+const MAX_IDLE: usize = 64;
+const IDLE_BYTES: usize = 16 << 10;
+
 // === impl Body ===
 
 impl Body {
@@ -60,6 +67,7 @@ impl Body {
             let mut digest = [0; 8];
             digest.copy_from_slice(&stretch.hasher.finalize().as_bytes()[..8]);
             store.block.end_pieces(stretch.place, digest);
+            store.keep(stretch);
         }
     }
 }
@@ -67,14 +75,22 @@ impl Body {
 // === impl Stretch ===
 
 impl Stretch {
-    pub(crate) fn new(exchange: ExchangeId, side: Side, start: u64) -> Self {
+    fn new(place: PiecePlace) -> Self {
         Self {
-            place: PiecePlace { exchange, side, start, offset: start },
+            place,
             splitter: Splitter::new(),
             hasher: blake3::Hasher::new(),
             waiting: VecDeque::new(),
             since: None,
         }
+    }
+
+    fn restart(&mut self, place: PiecePlace) {
+        self.place = place;
+        self.splitter.restart();
+        self.hasher.reset();
+        self.waiting.clear();
+        self.since = None;
     }
 
     /// Takes note of a frame whose bytes begin at `offset` and come next.
@@ -121,7 +137,27 @@ impl Stretch {
 impl Store {
     /// Makes an empty one that remembers up to `entries` blobs.
     pub(crate) fn new(entries: usize) -> Self {
-        Self { block: BlockBuilder::default(), blobs: BlobTable::new(entries), blob_bytes: 0 }
+        Self {
+            block: BlockBuilder::default(),
+            blobs: BlobTable::new(entries),
+            blob_bytes: 0,
+            idle: Vec::new(),
+        }
+    }
+
+    /// Begins a stretch.
+    pub(crate) fn stretch(&mut self, exchange: ExchangeId, side: Side, start: u64) -> Box<Stretch> {
+        let place = PiecePlace { exchange, side, start, offset: start };
+        let Some(mut stretch) = self.idle.pop() else { return Box::new(Stretch::new(place)) };
+        stretch.restart(place);
+        stretch
+    }
+
+    /// Keeps the memory of a stretch, unless it is much.
+    fn keep(&mut self, stretch: Box<Stretch>) {
+        if self.idle.len() < MAX_IDLE && stretch.splitter.capacity() <= IDLE_BYTES {
+            self.idle.push(stretch);
+        }
     }
 
     /// Stores a piece of a body, or finds it stored.

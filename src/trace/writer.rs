@@ -348,13 +348,13 @@ impl Writer {
         };
         let result = step(segment, &self.counters);
         self.written = segment.sink.written();
+        let Err(refused) = result else { return Ok(()) };
         let (path, offset) = (open_path(&self.path), self.written);
-        match result {
-            Ok(()) => Ok(()),
-            Err(Refused::TooLarge { bytes, limit }) => Err(WriteError::TooLarge { bytes, limit }),
-            Err(Refused::Stalled(source)) => Err(WriteError::Stalled { path, offset, source }),
-            Err(Refused::Unsynced(source)) => Err(WriteError::Unsynced { path, source }),
-            Err(Refused::Io(source)) => {
+        match refused {
+            Refused::TooLarge { bytes, limit } => Err(WriteError::TooLarge { bytes, limit }),
+            Refused::Stalled(source) => Err(WriteError::Stalled { path, offset, source }),
+            Refused::Unsynced(source) => Err(WriteError::Unsynced { path, source }),
+            Refused::Io(source) => {
                 if let State::Open(segment) = std::mem::replace(&mut self.state, State::Finished) {
                     self.state = State::Failed(segment, source.to_string());
                 }
