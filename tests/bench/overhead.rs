@@ -28,9 +28,12 @@ const BURST: usize = 4;
 /// Connections under load.
 const CONNECTIONS: usize = 16;
 /// Turns of each measurement; the median counts.
-const TURNS: usize = 3;
-/// Length of one measurement.
-const MEASURE: Duration = Duration::from_secs(3);
+const TURNS: usize = 11;
+/// Length of one measurement. Short: what a machine can do changes within a minute, and the same figures of all subjects
+/// are taken one right after the other.
+const MEASURE: Duration = Duration::from_secs(1);
+/// How a unary answer ends, and nothing in it before.
+const UNARY_END: &str = r#""completion_tokens":40,"total_tokens":108}}"#;
 /// The test key of fixtures/trace/identity.txt.
 const RECIPIENT: &str = "age13x6njkwq0xufjxw8w0t6zu0pg36kpx88m40595rpm3mslykgfevs2rvx5q";
 /// Streams held open for the memory figure.
@@ -81,9 +84,10 @@ async fn serve() -> anyhow::Result<()> {
 
 /// Answers each request on a connection; the path says how.
 async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
-    let body = "x".repeat(400);
+    let body = completion();
     let unary = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 400\r\n\r\n{body}"
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     );
     let head =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -110,6 +114,15 @@ async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
             _ => stream.write_all(unary.as_bytes()).await?,
         }
     }
+}
+
+/// Returns the body of a unary answer.
+fn completion() -> String {
+    let start = r#"{"id":"chatcmpl-8Xw0JXbPqTzvN2","object":"chat.completion","created":1764000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":""#;
+    let text = "A word of it here, ".repeat(8);
+    format!(
+        r#"{start}{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":68,{UNARY_END}"#
+    )
 }
 
 /// Returns the pieces of a streamed answer: events of a chat model, a word each, `chunks` of them in a piece.
@@ -216,10 +229,7 @@ async fn latency(port: u16) -> anyhow::Result<f64> {
     while clock.now().as_secs_f64() < MEASURE.as_secs_f64() {
         let before = clock.now();
         stream.write_all(&request).await?;
-        read_response(&mut stream, &mut buffer, b"x").await.context("unary")?;
-        while !buffer.ends_with(&[b'x'; 400]) {
-            stream.read_buf(&mut buffer).await?;
-        }
+        read_response(&mut stream, &mut buffer, UNARY_END.as_bytes()).await.context("unary")?;
         taken.push(clock.now().since(before));
     }
     taken.sort_unstable();
@@ -288,19 +298,18 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
         eprintln!("turn {} of {TURNS}", turn + 1);
         for subject in &mut subjects {
             subject.latency_us.push(runtime.block_on(latency(subject.port)).context(subject.name)?);
-            subject.unary.push(
-                runtime
-                    .block_on(rate(subject.port, "/unary", &[b'x'; 400]))
-                    .context(subject.name)?,
-            );
-            for (path, figures) in
-                [("/stream", &mut subject.chunks), ("/burst", &mut subject.burst_chunks)]
-            {
-                let streams = runtime
-                    .block_on(rate(subject.port, path, b"0\r\n\r\n"))
-                    .context(subject.name)?;
-                figures.push(streams * CHUNKS as f64);
-            }
+        }
+        for subject in &mut subjects {
+            let unary = runtime.block_on(rate(subject.port, "/unary", UNARY_END.as_bytes()));
+            subject.unary.push(unary.context(subject.name)?);
+        }
+        for subject in &mut subjects {
+            let streams = runtime.block_on(rate(subject.port, "/stream", b"0\r\n\r\n"));
+            subject.chunks.push(streams.context(subject.name)? * CHUNKS as f64);
+        }
+        for subject in &mut subjects {
+            let streams = runtime.block_on(rate(subject.port, "/burst", b"0\r\n\r\n"));
+            subject.burst_chunks.push(streams.context(subject.name)? * CHUNKS as f64);
         }
     }
     println!(
@@ -323,6 +332,7 @@ fn compare(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
             median(&subject.burst_chunks) / 1e3,
         );
     }
+    print_ratios(&subjects);
     drop(subjects);
     drop(upstream);
     let identity = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/trace/identity.txt");
@@ -346,6 +356,32 @@ impl Subject {
             burst_chunks: Vec::new(),
             latency_us: Vec::new(),
         }
+    }
+}
+
+/// Prints what share of Envoy's rate each recorder reaches: the lower quartile, the median and the upper
+/// quartile of the turns.
+fn print_ratios(subjects: &[Subject]) {
+    let Some(envoy) = subjects.iter().find(|subject| subject.name.starts_with("Envoy")) else {
+        return;
+    };
+    let row = |of: &[f64], than: &[f64]| {
+        let mut ratios: Vec<f64> = of.iter().zip(than).map(|(a, b)| a / b).collect();
+        ratios.sort_by(f64::total_cmp);
+        let quartile = |quarters: usize| ratios[(ratios.len() - 1) * quarters / 4];
+        format!("{:.2} {:.2} {:.2}", quartile(1), quartile(2), quartile(3))
+    };
+    println!(
+        "\n| rates as shares of Envoy's, turn by turn | unary | one a write | {BURST} a write |\n|---|---|---|---|"
+    );
+    for subject in subjects.iter().skip_while(|subject| !std::ptr::eq(*subject, envoy)).skip(1) {
+        println!(
+            "| {} | {} | {} | {} |",
+            subject.name,
+            row(&subject.unary, &envoy.unary),
+            row(&subject.chunks, &envoy.chunks),
+            row(&subject.burst_chunks, &envoy.burst_chunks),
+        );
     }
 }
 
