@@ -1,5 +1,6 @@
 //! One body: how it is read, and when its frames are decided.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use http::HeaderMap;
@@ -27,7 +28,16 @@ pub(super) struct Rules {
     pub(super) texts: Texts,
     /// Bytes of the longest event that a template is made of.
     pub(super) longest_template: usize,
+    /// Bodies that have ended: their memory is used again.
+    pub(super) idle: Idle,
 }
+
+/// Readers of bodies that have ended.
+#[derive(Default)]
+pub(super) struct Idle(
+    #[expect(clippy::vec_box, reason = "a body has its form in a box, which is what is kept")]
+    Vec<Box<JsonBody>>,
+);
 
 /// One body.
 #[derive(Debug)]
@@ -53,7 +63,7 @@ enum Form {
 }
 
 #[derive(Debug)]
-struct JsonBody {
+pub(super) struct JsonBody {
     document: Document,
     streams: Streams,
     at: u64,
@@ -66,12 +76,30 @@ struct TextBody {
     at: u64,
 }
 
+/// Readers that are kept.
+const MAX_IDLE: usize = 64;
+
+// === impl Idle ===
+
+impl Idle {
+    fn json(&mut self) -> Box<JsonBody> {
+        self.0.pop().unwrap_or_else(JsonBody::new)
+    }
+
+    fn keep(&mut self, mut body: Box<JsonBody>) {
+        if self.0.len() < MAX_IDLE {
+            body.restart();
+            self.0.push(body);
+        }
+    }
+}
+
 // === impl Body ===
 
 impl Body {
     /// Makes a body that came with these header fields; without, none were seen.
     pub(super) fn new(
-        rules: &Rules,
+        rules: &mut Rules,
         exchange: ExchangeId,
         side: Side,
         headers: Option<&HeaderMap>,
@@ -114,6 +142,9 @@ impl Body {
     pub(super) fn finish(&mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
         self.advance(rules, More::No);
         self.held.release(self.held.end(), out);
+        if let Form::Json(body) = std::mem::replace(&mut self.form, Form::Closed) {
+            rules.idle.keep(body);
+        }
     }
 
     /// Returns how much is held.
@@ -211,6 +242,11 @@ impl JsonBody {
         Box::new(Self { document: Document::new(0), streams: Streams::default(), at: 0 })
     }
 
+    fn restart(&mut self) {
+        self.document.restart();
+        (self.streams, self.at) = (Streams::default(), 0);
+    }
+
     fn read(
         &mut self,
         work: &mut Work<'_>,
@@ -262,7 +298,7 @@ impl TextBody {
 }
 
 /// Returns the form of a body by its header fields.
-fn form(rules: &Rules, headers: &HeaderMap) -> Form {
+fn form(rules: &mut Rules, headers: &HeaderMap) -> Form {
     if rules.texts == Texts::Closed {
         return Form::Closed;
     }
@@ -278,7 +314,12 @@ fn form(rules: &Rules, headers: &HeaderMap) -> Form {
     let Some(kind) = kind.and_then(|kind| kind.to_str().ok()).filter(|_| others.is_none()) else {
         return Form::Unknown;
     };
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = if kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(kind.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(kind)
+    };
     match &*kind {
         "text/event-stream" => {
             Form::Events(Box::new(Events::new(Framing::Sse, rules.longest_template)))
@@ -287,7 +328,7 @@ fn form(rules: &Rules, headers: &HeaderMap) -> Form {
             Form::Events(Box::new(Events::new(Framing::Lines, rules.longest_template)))
         }
         kind if kind == "application/json" || kind.ends_with("+json") => {
-            Form::Json(JsonBody::new())
+            Form::Json(rules.idle.json())
         }
         "" | "text/plain" | "application/octet-stream" | "application/x-www-form-urlencoded" => {
             Form::Unknown
@@ -299,14 +340,70 @@ fn form(rules: &Rules, headers: &HeaderMap) -> Form {
 }
 
 /// Returns the form of a body by its first byte that is not white space; none before it is there.
-fn sniff(rules: &Rules, held: &Held) -> Option<Form> {
+fn sniff(rules: &mut Rules, held: &Held) -> Option<Form> {
     let first = held.raw(0, held.end()).iter().find(|byte| !byte.is_ascii_whitespace())?;
     Some(match (first, rules.texts) {
-        (b'{' | b'[', _) => Form::Json(JsonBody::new()),
+        (b'{' | b'[', _) => Form::Json(rules.idle.json()),
         (_, Texts::Stay) => Form::Bytes,
         (first, Texts::Shape) if first.is_ascii_graphic() || *first >= 0x80 => {
             Form::Text(Box::default())
         }
         (_, Texts::Shape | Texts::Closed) => Form::Closed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Nanos;
+
+    fn rules() -> Rules {
+        Rules {
+            keys: Keys::new(&[3; 32]),
+            pointers: vec![Pointer::parse("/user").unwrap(), Pointer::parse("/a/b").unwrap()],
+            patterns: None,
+            texts: Texts::Stay,
+            longest_template: 0,
+            idle: Idle::default(),
+        }
+    }
+
+    /// Returns what is told of a JSON body that comes in two frames and then ends.
+    fn told(rules: &mut Rules, text: &str, cut: usize) -> Vec<Event> {
+        let (exchange, side) = (ExchangeId(1), Side::Request);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/JSON; charset=utf-8"));
+        let mut body = Body::new(rules, exchange, side, Some(&headers));
+        let mut out = VecDeque::new();
+        let (front, back) = text.as_bytes().split_at(cut);
+        for data in [front, back] {
+            let (at, accepted) = (Nanos(1), Nanos(2));
+            body.push(rules, FrameRef { exchange, side, at, accepted, data }, &mut out);
+        }
+        body.finish(rules, &mut out);
+        out.into()
+    }
+
+    const TEXT: &str =
+        r#"{"user":"me","a":{"b":"it","c":[1,{"b":"is"}]},"b":"so \u00e9","n":12.5}"#;
+
+    proptest! {
+        /// Bodies that end anywhere, one after the other by the same reader, are told as by one of their own.
+        #[test]
+        fn a_reader_that_is_used_again_has_forgotten_everything(
+            ends in prop::collection::vec((0..=TEXT.len(), any::<prop::sample::Index>()), 1..8)
+        ) {
+            let mut reused = rules();
+            for (end, cut) in ends {
+                let cut = cut.index(end + 1);
+                let (again, fresh) = (told(&mut reused, &TEXT[..end], cut), told(&mut rules(), &TEXT[..end], cut));
+                prop_assert_eq!(again, fresh);
+            }
+            told(&mut reused, TEXT, 1);
+            prop_assert_eq!(reused.idle.0.len(), 1, "it is kept");
+        }
+    }
 }

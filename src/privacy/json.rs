@@ -18,6 +18,8 @@ pub(super) struct Lexer {
     asked: Tell,
     scalar: Scalar,
     key: String,
+    /// Keys of objects that have ended: their memory is used again.
+    spare: Vec<String>,
 }
 
 /// One step down into a document.
@@ -99,6 +101,8 @@ struct Scalar {
 const MAX_DEPTH: usize = 256;
 /// Bytes of a key that are told; of a longer one the beginning.
 const MAX_KEY: usize = 256;
+/// Keys whose memory is kept.
+const MAX_SPARE: usize = 16;
 /// Bytes of a number.
 const MAX_SCALAR: usize = 512;
 
@@ -115,7 +119,21 @@ impl Lexer {
             asked: Tell::Units,
             scalar: Scalar::default(),
             key: String::new(),
+            spare: Vec::new(),
         }
+    }
+
+    /// Forgets what was read: the next byte is the first, and stands at the beginning of a body.
+    pub(super) fn restart(&mut self) {
+        while let Some(level) = self.path.pop() {
+            self.keep(level);
+        }
+        self.state = State::Value { or_end: false };
+        self.at = 0;
+        self.reader = UnitReader::default();
+        self.asked = Tell::Units;
+        self.scalar.text.clear();
+        self.key.clear();
     }
 
     /// Sets where the next byte stands.
@@ -267,7 +285,11 @@ impl Lexer {
             self.state = State::Value { or_end: false };
         }
         self.state = match (self.state, byte) {
-            (State::Value { .. }, b'{') => self.down(Level::Object(String::new()))?,
+            (State::Value { .. }, b'{') => {
+                let mut key = self.spare.pop().unwrap_or_default();
+                key.clear();
+                self.down(Level::Object(key))?
+            }
             (State::Value { .. }, b'[') => self.down(Level::Array(0))?,
             (State::Value { .. }, b'"') => self.open(Role::Value, tell),
             (State::Value { or_end: true } | State::After, b']') => self.up(byte)?,
@@ -313,8 +335,20 @@ impl Lexer {
 
     fn up(&mut self, byte: u8) -> Result<State, NotJson> {
         match (self.path.pop(), byte) {
-            (Some(Level::Object(_)), b'}') | (Some(Level::Array(_)), b']') => Ok(State::After),
+            (Some(level @ Level::Object(_)), b'}') | (Some(level @ Level::Array(_)), b']') => {
+                self.keep(level);
+                Ok(State::After)
+            }
             _ => Err(NotJson),
+        }
+    }
+
+    /// Keeps the memory of a level.
+    fn keep(&mut self, level: Level) {
+        if let Level::Object(key) = level
+            && self.spare.len() < MAX_SPARE
+        {
+            self.spare.push(key);
         }
     }
 

@@ -366,7 +366,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Nanos;
-    use crate::privacy::body::{Body, Rules};
+    use crate::privacy::body::{Body, Idle, Rules};
     use crate::privacy::held::{Held, Masks};
     use crate::privacy::known::InEvent;
     use crate::privacy::patterns::Patterns;
@@ -406,6 +406,7 @@ mod tests {
             patterns: Patterns::new(&patterns, 32).unwrap(),
             texts,
             longest_template,
+            idle: Idle::default(),
         }
     }
 

@@ -16,6 +16,8 @@ use crate::privacy::units::{Escapes, Unit, UnitReader, plain_len};
 pub(super) struct Document {
     lexer: Lexer,
     values: Values,
+    /// What is being read.
+    bytes: Vec<u8>,
 }
 
 /// Does what is planned, one string after the other.
@@ -51,12 +53,24 @@ struct Hold {
     until: u64,
 }
 
+/// Bytes that a document keeps room for.
+const KEPT_BYTES: usize = 16 << 10;
+
 // === impl Document ===
 
 impl Document {
     /// Makes a document that begins at `at` of the body.
     pub(super) fn new(at: u64) -> Self {
-        Self { lexer: Lexer::new(at), values: Values::default() }
+        Self { lexer: Lexer::new(at), values: Values::default(), bytes: Vec::new() }
+    }
+
+    /// Forgets the document, and keeps the memory unless it is much: the next begins at the beginning of a body.
+    pub(super) fn restart(&mut self) {
+        self.lexer.restart();
+        self.values = Values::default();
+        if self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
     }
 
     /// Replaces what is in the bytes from `from` to `until` of what is held.
@@ -70,10 +84,11 @@ impl Document {
         from: u64,
         until: u64,
     ) -> Result<(), NotJson> {
-        let bytes = work.held.raw(from, until).to_vec();
+        self.bytes.clear();
+        self.bytes.extend_from_slice(work.held.raw(from, until));
         self.lexer.seek(from);
         let values = &mut self.values;
-        self.lexer.push(&bytes, |path, part| values.part(work, around, path, part))?;
+        self.lexer.push(&self.bytes, |path, part| values.part(work, around, path, part))?;
         if let Doing::Text(text) = &mut self.values.doing {
             text.settle(work, More::Yes);
         }

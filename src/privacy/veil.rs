@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::privacy::body::{Body, Rules};
+use crate::privacy::body::{Body, Idle, Rules};
 use crate::privacy::draw::Draw;
 use crate::privacy::patterns::{More, Patterns, Scanner};
 use crate::privacy::policy::{Policy, PolicyError};
@@ -34,7 +34,8 @@ pub struct Veil {
 struct Bodies {
     request: Body,
     response: Body,
-    prompt: Option<PromptReader>,
+    /// In a box, since it is large and mostly not there.
+    prompt: Option<Box<PromptReader>>,
     connects: bool,
 }
 
@@ -59,6 +60,7 @@ impl Veil {
             patterns,
             texts,
             longest_template: MAX_TEMPLATE,
+            idle: Idle::default(),
         };
         let rules = policy.touches_bodies().then_some(rules);
         let prompt_key = (policy.bodies.mode == BodyMode::Hash).then_some(*key);
@@ -90,7 +92,7 @@ impl Veil {
             }
             Event::Request(head) => {
                 let mut bodies = Bodies::new(rules, head);
-                bodies.prompt = self.prompt_key.map(|key| PromptReader::new(head, &key));
+                bodies.prompt = self.prompt_key.map(|key| Box::new(PromptReader::new(head, &key)));
                 rules.request(head);
                 self.bodies.insert(head.exchange, bodies);
             }
@@ -169,13 +171,13 @@ impl std::fmt::Debug for Veil {
 // === impl Bodies ===
 
 impl Bodies {
-    fn new(rules: &Rules, head: &RequestHead) -> Self {
+    fn new(rules: &mut Rules, head: &RequestHead) -> Self {
         let request = Body::new(rules, head.exchange, Side::Request, Some(&head.headers));
         let response = Body::new(rules, head.exchange, Side::Response, None);
         Self { request, response, prompt: None, connects: head.method == Method::CONNECT }
     }
 
-    fn respond(&mut self, rules: &Rules, head: &ResponseHead) {
+    fn respond(&mut self, rules: &mut Rules, head: &ResponseHead) {
         if let Some(prompt) = &mut self.prompt {
             prompt.response(head);
         }
@@ -198,7 +200,7 @@ impl Bodies {
     }
 
     /// Ends both; returns what reads the prompt.
-    fn finish(mut self, rules: &mut Rules, out: &mut VecDeque<Event>) -> Option<PromptReader> {
+    fn finish(mut self, rules: &mut Rules, out: &mut VecDeque<Event>) -> Option<Box<PromptReader>> {
         self.request.finish(rules, out);
         self.response.finish(rules, out);
         self.prompt
