@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use crate::clock::{Clock, Nanos};
 use crate::http::{Boarding, Carried, Client, ResponseBody};
 use crate::replay::ending::{Ending, Watch};
+use crate::replay::keep::{self, Keeper};
 use crate::replay::outgoing::{Acceptance, OutgoingBody};
 use crate::replay::pace::Pace;
 use crate::replay::route::{Destination, Place};
@@ -141,7 +142,7 @@ async fn exchange(
     let (parts, body) = Response::into_parts(response);
     let at = body.read_at().unwrap_or_else(|| reader.clock.now());
     watch.alive(at);
-    done.head = Some(Head { at, status: parts.status, headers: parts.headers });
+    done.head = Some(Head { at, status: parts.status, headers: keep::head(parts.headers) });
     reader.read(body, &mut watch, &mut done.frames).await
 }
 
@@ -162,7 +163,7 @@ impl Reader {
         watch: &mut Watch,
         frames: &mut Vec<(Nanos, Bytes)>,
     ) -> Result<(), Ending> {
-        let mut bytes = 0;
+        let (mut bytes, mut keeper) = (0, Keeper::default());
         let mut pause: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
             loop {
@@ -179,7 +180,7 @@ impl Reader {
                         // Trailers carry no mark and no content.
                         let Ok(data) = frame.into_data() else { continue };
                         bytes += data.len() as u64;
-                        frames.push((at, data));
+                        frames.push((at, keeper.frame(data)));
                         let enough =
                             self.leave.is_some_and(|leave| leave.is_reached(bytes, frames.len()));
                         if enough && !body.is_end_stream() {

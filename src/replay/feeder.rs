@@ -296,8 +296,14 @@ impl Feeder {
             }
             // Where it went, and when it was due, is certain only now.
             let sent = Sent { release, place: done.place.clone(), ..sent };
-            ledger.put(Entry::Call(Box::new((sent, done)))).await;
-            drop(alive);
+            let entry = Entry::Call(Box::new((sent, done)));
+            if let Err(entry) = ledger.try_put(entry) {
+                // It waits alone: the call itself is some kilobytes more, and over.
+                tokio::spawn(async move {
+                    ledger.put(entry).await;
+                    drop(alive);
+                });
+            }
         })
     }
 

@@ -166,6 +166,14 @@ fn keep<C: Compare>(mut desk: Desk<C>, shared: &Shared) -> Result<Books, RunErro
 // === impl Ledger ===
 
 impl Ledger {
+    /// Puts an entry in, if there is room.
+    ///
+    /// # Errors
+    /// There is none: the entry is given back.
+    pub fn try_put(&self, entry: Entry) -> Result<(), Entry> {
+        self.shared.queue.push(entry)
+    }
+
     /// Puts a call in; waits for room, which costs nobody anything but memory.
     pub async fn put(&self, mut entry: Entry) {
         while let Err(back) = self.shared.queue.push(entry) {
