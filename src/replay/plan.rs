@@ -9,6 +9,7 @@
 //! process just goes on.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Nanos;
@@ -85,7 +86,7 @@ pub struct Release {
 pub struct Plan {
     options: PlanOptions,
     /// Recorded start of each entry, less that of the first, in order.
-    offsets: Vec<u64>,
+    offsets: Arc<[u64]>,
     /// Recorded time from one round to the next.
     period: u64,
     /// Entries with the same start as the one before.
@@ -170,7 +171,7 @@ pub fn plan(starts: &[Nanos], options: PlanOptions) -> Result<Plan, PlanError> {
         return Err(PlanError::Empty("the trace holds no exchange that can be sent".to_owned()));
     };
     let mut latest = 0;
-    let offsets: Vec<u64> = starts
+    let offsets: Arc<[u64]> = starts
         .iter()
         .map(|start| {
             latest = latest.max(start.0.saturating_sub(first.0));
@@ -219,8 +220,7 @@ fn check(options: &PlanOptions) -> Result<(), PlanError> {
 impl Plan {
     /// Returns the releases in order. Each call starts anew and hands out the same.
     pub fn releases(&self) -> impl Iterator<Item = Release> + Send + 'static + use<> {
-        // One copy of the offsets for whoever walks them: 8 bytes an exchange.
-        let (offsets, period) = (self.offsets.clone(), self.period);
+        let (offsets, period) = (Arc::clone(&self.offsets), self.period);
         let lead = Nanos::from(self.options.lead).0;
         let end = self.options.duration.map_or(u64::MAX, |duration| Nanos::from(duration).0);
         let mut dues = Dues::new(&self.options.timing);

@@ -151,6 +151,8 @@ impl Finder {
     /// Puts what was found into the exchanges, which are in the order of their starts. Returns the number of sessions that
     /// are named or have more than one turn.
     pub fn settle(self, known: &mut [(Known, Member)]) -> u32 {
+        // Nothing more is to be found.
+        drop((self.open, self.ages, self.named));
         let mut sizes = vec![0_u32; self.names.len()];
         for (_, member) in &*known {
             sizes[member.session as usize] += 1;
@@ -162,22 +164,25 @@ impl Finder {
                 sizes[fallback as usize] += 1;
             }
         }
-        let mut settled: BTreeMap<u32, Settled> = BTreeMap::new();
-        let mut found = 0;
+        // By the place among the names, as the members say it.
+        let mut settled = vec![Settled::default(); self.names.len()];
+        let mut names = self.names;
+        let (mut sessions, mut found) = (0, 0);
         for (known, member) in known {
-            let next = u32::try_from(settled.len()).unwrap_or(u32::MAX);
-            let session = settled.entry(member.session).or_insert_with(|| {
-                let several = sizes[member.session as usize] > 1;
-                let name = self.names[member.session as usize].clone();
-                let by_first = || several.then(|| format!("#{}", known.id.0).into());
-                let name = name.or_else(by_first);
+            let place = member.session as usize;
+            let (session, name) = (&mut settled[place], &mut names[place]);
+            if session.turns == 0 {
+                if sizes[place] > 1 {
+                    name.get_or_insert_with(|| format!("#{}", known.id.0).into());
+                }
                 found += u32::from(name.is_some());
-                Settled { number: next, name, turns: 0, end: known.at }
-            });
+                *session = Settled { number: sessions, turns: 0, end: known.at };
+                sessions += 1;
+            }
             session.turns += 1;
             known.turn = Turn {
                 session: session.number,
-                name: session.name.clone(),
+                name: name.clone(),
                 turn: session.turns,
                 think: Nanos(known.at.0.saturating_sub(session.end.0)),
             };
@@ -272,9 +277,9 @@ impl Finder {
 }
 
 /// A session while its turns are counted.
+#[derive(Clone, Copy, Debug, Default)]
 struct Settled {
     number: u32,
-    name: Option<Arc<str>>,
     turns: u32,
     /// When the last of its turns so far ended.
     end: Nanos,

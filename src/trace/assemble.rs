@@ -175,7 +175,8 @@ impl Part {
     pub(crate) fn cost(&self) -> u64 {
         let bytes = size_of::<Self>()
             + match self {
-                Self::Event(_) => 1 << 10,
+                Self::Event(Event::Request(_) | Event::Response(_)) => 1 << 10,
+                Self::Event(_) => 1 << 8,
                 Self::Pieces(pieces) => size_of_val(pieces.blobs.as_slice()),
                 Self::Run(run) => run.frames.len() * (size_of::<Stamp>() + size_of::<Cut>()),
                 Self::Bare(run) => size_of_val(run.frames.as_slice()),

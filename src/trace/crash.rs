@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::envelope::ReadOptions;
 use crate::trace::error::TraceError;
+use crate::trace::index::Place;
 use crate::trace::open::SegmentInfo;
 use crate::trace::repack::remove_scraps;
 use crate::trace::sink::Sink;
@@ -115,10 +116,11 @@ fn close(path: &Path, file: File, info: SegmentInfo) -> std::io::Result<()> {
     let chapters = info.chapters.iter().map(|(_, chapter)| *chapter).collect();
     let torn = info.losses.iter().find(|loss| loss.cause == LossCause::Torn);
     let whole = torn.map_or(info.until, |loss| loss.from);
+    let places: Vec<Place> = info.places.iter().collect();
     let mut sink = Sink::reopen(path.to_owned(), file, whole, chapters)?;
     Summing {
         header: &info.header,
-        places: &info.places,
+        places: &places,
         totals: info.totals,
         next_blob: info.totals.blobs,
     }

@@ -76,7 +76,7 @@ pub(crate) fn decode_footer(payload: &[u8]) -> Result<Footer, Malformed> {
     decode_grown(payload)
 }
 
-/// Appends an index record's payload.
+/// Appends an index record's payload. Numbers of zstd frames that go down, which a damaged file may have, become the first.
 pub(crate) fn encode_places(places: &[Place], out: &mut Vec<u8>) {
     put_varint(out, len_u64(places.len()));
     let (mut id, mut at) = (0, 0);
@@ -100,10 +100,10 @@ pub(crate) fn encode_places(places: &[Place], out: &mut Vec<u8>) {
         first = place.first;
     }
     for place in places {
-        put_varint(out, u64::from(place.request_last - place.first));
+        put_varint(out, u64::from(place.request_last.saturating_sub(place.first)));
     }
     for place in places {
-        put_varint(out, u64::from(place.last - place.first));
+        put_varint(out, u64::from(place.last.saturating_sub(place.first)));
     }
 }
 

@@ -10,6 +10,7 @@ use crate::trace::assemble::{Part, parts};
 use crate::trace::batch::Loss;
 use crate::trace::decoder::{Decoder, Step};
 use crate::trace::error::TraceError;
+use crate::trace::index::Place;
 use crate::trace::open::SegmentInfo;
 use crate::trace::pieces::Blob;
 use crate::trace::record::ExchangeId;
@@ -20,7 +21,11 @@ use crate::trace::wire::len_u64;
 #[derive(Debug)]
 pub(crate) struct Library {
     segments: Arc<[SegmentInfo]>,
+    /// Unpacked shelves of the segments' places.
+    places: Lru<(usize, usize), Arc<[Place]>>,
     chapters: Lru<(usize, u32), Arc<Loaded>>,
+    /// What the costliest of these took so far.
+    costliest: u64,
     blobs: Lru<(usize, u64), Blob>,
     /// Damage met so far.
     pub(crate) losses: Vec<Loss>,
@@ -35,8 +40,8 @@ pub(crate) struct Shelf<'a> {
 /// A decoded zstd frame.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// What it holds of each exchange, in order.
-    pub(crate) exchanges: BTreeMap<ExchangeId, Vec<Part>>,
+    /// What it holds of each exchange, in order, by exchange.
+    parts: Vec<(ExchangeId, Part)>,
     blobs: BTreeMap<u64, Blob>,
     /// Bytes in memory, about.
     cost: u64,
@@ -52,6 +57,8 @@ struct Lru<K, V> {
     budget: u64,
 }
 
+/// Bytes of unpacked places that are kept.
+const PLACE_BUDGET: u64 = 2 << 20;
 /// Bytes of decoded zstd frames that are kept.
 const CHAPTER_BUDGET: u64 = 32 << 20;
 /// Bytes of blobs that are kept.
@@ -65,10 +72,26 @@ impl Library {
     pub(crate) fn new(segments: Arc<[SegmentInfo]>) -> Self {
         Self {
             segments,
+            places: Lru::new(PLACE_BUDGET),
             chapters: Lru::new(CHAPTER_BUDGET),
+            costliest: 0,
             blobs: Lru::new(BLOB_BUDGET),
             losses: Vec::new(),
         }
+    }
+
+    /// Returns where an exchange lies in a segment; none when nothing of it does.
+    pub(crate) fn place(&mut self, segment: usize, id: ExchangeId) -> Option<Place> {
+        let packed = &self.segments[segment].places;
+        let number = packed.shelf_of(id)?;
+        let shelf = self.places.get(&(segment, number)).unwrap_or_else(|| {
+            let shelf: Arc<[Place]> = packed.shelf(number).into();
+            let len = len_u64(size_of_val(&*shelf));
+            self.places.put((segment, number), Arc::clone(&shelf), len);
+            shelf
+        });
+        let idx = shelf.binary_search_by_key(&id, |place| place.id).ok()?;
+        Some(shelf[idx])
     }
 
     /// Keeps blobs that were met in passing.
@@ -90,6 +113,8 @@ impl Library {
         if let Some(loaded) = self.chapters.get(&(segment, ordinal)) {
             return Ok(loaded);
         }
+        // Before and not after: who reads in order needs none of the earlier ones.
+        self.chapters.make_room(self.costliest);
         let info = &self.segments[segment];
         let loaded = match info.chapters.binary_search_by_key(&ordinal, |chapter| chapter.0) {
             Ok(idx) => {
@@ -108,6 +133,7 @@ impl Library {
             Err(_) => Loaded::default(),
         };
         let loaded = Arc::new(loaded);
+        self.costliest = self.costliest.max(loaded.cost);
         self.chapters.put((segment, ordinal), Arc::clone(&loaded), loaded.cost.max(1));
         Ok(loaded)
     }
@@ -147,7 +173,7 @@ fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option
     let mut at_end = false;
     loop {
         match decoder.next(at_end) {
-            Ok(Step::More) if at_end => return Ok((loaded, None)),
+            Ok(Step::More) if at_end => return Ok((loaded.sorted(), None)),
             Ok(Step::More) => {
                 let read = file.read(&mut buffer)?;
                 decoder.push(&buffer[..read]);
@@ -161,13 +187,30 @@ fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option
                 for part in parts(*batch) {
                     loaded.cost += part.cost();
                     if let Some(id) = part.exchange() {
-                        loaded.exchanges.entry(id).or_default().push(part);
+                        loaded.parts.push((id, part));
                     }
                 }
             }
-            Ok(Step::Loss(loss)) => return Ok((loaded, Some(loss))),
+            Ok(Step::Loss(loss)) => return Ok((loaded.sorted(), Some(loss))),
             Err(why) => return Err(io::Error::other(why)),
         }
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    /// Returns what it holds of an exchange, in order.
+    pub(crate) fn parts(&self, id: ExchangeId) -> impl Iterator<Item = &Part> {
+        let from = self.parts.partition_point(|(of, _)| *of < id);
+        self.parts[from..].iter().take_while(move |(of, _)| *of == id).map(|(_, part)| part)
+    }
+
+    fn sorted(mut self) -> Self {
+        // Stable: what belongs to one exchange stays in order.
+        self.parts.sort_by_key(|(of, _)| *of);
+        self.parts.shrink_to_fit();
+        self
     }
 }
 
@@ -195,12 +238,21 @@ impl<K: Ord + Clone, V: Clone> Lru<K, V> {
         }
         self.uses.insert(self.clock, key);
         self.held += len;
-        while self.held > self.budget && self.entries.len() > 1 {
-            let Some((_, oldest)) = self.uses.pop_first() else { break };
-            if let Some((_, len, _)) = self.entries.remove(&oldest) {
-                self.held -= len;
-            }
+        while self.held > self.budget && self.entries.len() > 1 && self.drop_oldest() {}
+    }
+
+    /// Lets go of as much as makes `len` fit, or of all.
+    fn make_room(&mut self, len: u64) {
+        while self.held.saturating_add(len) > self.budget && self.drop_oldest() {}
+    }
+
+    /// Returns whether there was one.
+    fn drop_oldest(&mut self) -> bool {
+        let Some((_, oldest)) = self.uses.pop_first() else { return false };
+        if let Some((_, len, _)) = self.entries.remove(&oldest) {
+            self.held -= len;
         }
+        true
     }
 }
 
@@ -219,5 +271,9 @@ mod tests {
         assert_eq!((lru.get(&1), lru.get(&0), lru.held), (None, Some(0), 10));
         lru.put(0, 7, 1);
         assert_eq!((lru.get(&0), lru.held), (Some(7), 9));
+        lru.make_room(3);
+        assert_eq!((lru.get(&2), lru.get(&3), lru.held), (None, Some(3), 7));
+        lru.make_room(11);
+        assert_eq!((lru.get(&0), lru.held), (None, 0));
     }
 }

@@ -114,10 +114,11 @@ pub(crate) fn recordings(order: &[&Trace], merged: &Header) -> Vec<Recording> {
 
 /// Numbers the exchanges of several recordings by their start.
 fn renumber(order: &[&Trace], recordings: &mut [Recording]) {
+    let entries: Vec<_> = order.iter().map(|trace| trace.entries()).collect();
     let mut starts: Vec<(Nanos, usize, ExchangeId)> = Vec::new();
     for (place, recording) in recordings.iter().enumerate() {
         for (&id, &(owner, _)) in &recording.exchanges {
-            let entries = order[owner].entries();
+            let entries = &entries[owner];
             if let Ok(idx) = entries.binary_search_by_key(&id, |entry| entry.id) {
                 starts.push((recording.relabel.at(entries[idx].at), place, id));
             }

@@ -15,6 +15,7 @@ use crate::trace::envelope::{Access, ReadOptions, access};
 use crate::trace::error::TraceError;
 use crate::trace::format::{END_MAGIC, FormatVersion, MAGIC_LEN, NotReadable, TAIL_LEN, VERSION};
 use crate::trace::index::{Chapter, Place, Totals};
+use crate::trace::places::Places;
 use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Side};
 use crate::trace::seal::{DataKey, SEALED_OFFSET_LEN};
 use crate::trace::wire::len_u64;
@@ -32,7 +33,7 @@ pub(crate) struct SegmentInfo {
     /// Its zstd frames by number.
     pub(crate) chapters: Vec<(u32, Chapter)>,
     /// Its exchanges by id.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Places,
     /// Whether it was closed properly.
     pub(crate) closed: bool,
     pub(crate) counters: Counters,
@@ -52,6 +53,9 @@ struct Inode(u64, u64);
 struct Survey {
     key: Option<Arc<DataKey>>,
     header: Option<(FormatVersion, Header)>,
+    /// What an index says of its exchanges, as long as it is in order.
+    indexed: Places,
+    /// What is rebuilt, or was out of order.
     places: BTreeMap<ExchangeId, Place>,
     chapters: Vec<(u32, Chapter)>,
     footer: bool,
@@ -230,8 +234,9 @@ impl Survey {
             self.counters = counters;
         }
         if extent == Extent::Summary {
-            let places = std::mem::take(&mut batch.places);
-            self.places.extend(places.into_iter().map(|place| (place.id, place)));
+            for place in std::mem::take(&mut batch.places) {
+                self.index(place);
+            }
             self.chapters.extend((0..).zip(std::mem::take(&mut batch.chapters)));
         }
         if let Some(footer) = batch.footer {
@@ -241,6 +246,16 @@ impl Survey {
         } else if extent == Extent::All {
             self.rebuild(batch);
         }
+    }
+
+    /// Takes what an index says of an exchange. An index is in order of ids; another program's may not be.
+    fn index(&mut self, place: Place) {
+        if self.places.is_empty() && self.indexed.push(place) {
+            return;
+        }
+        let before = std::mem::take(&mut self.indexed);
+        self.places.extend(before.iter().map(|place| (place.id, place)));
+        self.places.insert(place.id, place);
     }
 
     /// Rebuilds what the summary would say of a block.
@@ -312,7 +327,11 @@ impl Survey {
             });
         }
         let (version, header) = self.header.unwrap_or_else(|| (VERSION, placeholder()));
-        self.totals.exchanges = len_u64(self.places.len());
+        let places = match self.places.is_empty() {
+            true => self.indexed.packed(),
+            false => self.places.into_values().collect(),
+        };
+        self.totals.exchanges = len_u64(places.len());
         Ok(SegmentInfo {
             path,
             // A file that is being written may have grown meanwhile.
@@ -322,7 +341,7 @@ impl Survey {
             version,
             key: self.key,
             chapters: self.chapters,
-            places: self.places.into_values().collect(),
+            places,
             closed: self.closed,
             counters: self.counters,
             totals: self.totals,

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::clock::Nanos;
 use crate::trace::assemble::{Assembler, Exchange, Part};
 use crate::trace::bare::BareCursor;
 use crate::trace::batch::{Loss, LossCause};
+use crate::trace::entries::{Entry, count, entries};
 use crate::trace::envelope::{ReadOptions, is_sealed};
 use crate::trace::error::TraceError;
 use crate::trace::format::{FormatVersion, VERSION};
@@ -18,7 +18,7 @@ use crate::trace::index::Totals;
 use crate::trace::library::{Library, Shelf};
 use crate::trace::open::SegmentInfo;
 use crate::trace::paths::{lost_sequel, segment_paths, sequels};
-use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header, Outcome};
+use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header};
 use crate::trace::resolve::{Resolver, RunCursor};
 use crate::trace::scan::Scan;
 
@@ -28,7 +28,8 @@ pub struct Trace {
     segments: Arc<[SegmentInfo]>,
     header: Header,
     health: Health,
-    entries: Arc<Vec<Entry>>,
+    /// Exchanges in it.
+    exchanges: usize,
     library: Library,
 }
 
@@ -69,21 +70,6 @@ pub struct FileHealth<'a> {
     pub counters: Counters,
     /// What is missing in it, and where.
     pub losses: &'a [Loss],
-}
-
-/// Where and when an exchange was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The exchange.
-    pub id: ExchangeId,
-    /// When its request head was read.
-    pub at: Nanos,
-    /// When it ended; none while open, or when that was lost.
-    pub end: Option<Nanos>,
-    /// How it ended.
-    pub outcome: Option<Outcome>,
-    /// The segments that hold something of it, as places in the list of segments: first and last.
-    segments: (u32, u32),
 }
 
 // === impl Trace ===
@@ -154,10 +140,10 @@ impl Trace {
                 .map(|segment| (segment.path.clone(), TraceError::Mixed { path: segment.path })),
         );
         let health = health(&segments);
-        let entries = Arc::new(entries(&segments));
+        let exchanges = count(&segments);
         let segments: Arc<[SegmentInfo]> = segments.into();
         let library = Library::new(Arc::clone(&segments));
-        Ok((Self { segments, header, health, entries, library }, unreadable))
+        Ok((Self { segments, header, health, exchanges, library }, unreadable))
     }
 
     /// Returns the header of the first segment.
@@ -172,10 +158,17 @@ impl Trace {
         &self.health
     }
 
-    /// Returns the exchanges in start order.
+    /// Returns how many exchanges it holds something of.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub fn exchanges(&self) -> usize {
+        self.exchanges
+    }
+
+    /// Returns what is known of each exchange, in start order. The list is made for each call, of 48 bytes an exchange: the
+    /// trace itself holds a quarter of that.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        entries(&self.segments)
     }
 
     /// Returns whether a file of the trace at `path` is encrypted; no identity is needed to tell.
@@ -248,7 +241,7 @@ impl Trace {
             segments: Arc::clone(&self.segments),
             header: self.header.clone(),
             health: self.health.clone(),
-            entries: Arc::clone(&self.entries),
+            exchanges: self.exchanges,
             library: Library::new(Arc::clone(&self.segments)),
         }
     }
@@ -268,15 +261,10 @@ impl Trace {
     }
 
     fn read(&mut self, id: ExchangeId, extent: Extent) -> Result<Option<Exchange>, TraceError> {
-        let Ok(idx) = self.entries.binary_search_by_key(&id, |entry| entry.id) else {
-            return Ok(None);
-        };
-        let (first, last) = self.entries[idx].segments;
         let mut assembler = Assembler::default();
-        for segment in first as usize..=last as usize {
+        for segment in 0..self.segments.len() {
+            let Some(place) = self.library.place(segment, id) else { continue };
             let info = &self.segments[segment];
-            let Ok(idx) = info.places.binary_search_by_key(&id, |place| place.id) else { continue };
-            let place = info.places[idx];
             let until = match extent {
                 Extent::Request => place.request_last,
                 Extent::Whole => place.last,
@@ -290,7 +278,7 @@ impl Trace {
                 .collect();
             for ordinal in ordinals {
                 let chapter = self.library.chapter(segment, ordinal)?;
-                for part in chapter.exchanges.get(&id).into_iter().flatten() {
+                for part in chapter.parts(id) {
                     if extent == Extent::Request && !part.is_request() {
                         continue;
                     }
@@ -386,29 +374,4 @@ fn health(segments: &[SegmentInfo]) -> Health {
         health.bytes += segment.len;
     }
     health
-}
-
-/// Joins the segments' places into one list in start order.
-fn entries(segments: &[SegmentInfo]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (idx, segment) in (0_u32..).zip(segments) {
-        entries.extend(segment.places.iter().map(|place| Entry {
-            id: place.id,
-            at: place.at,
-            end: place.end.map(|end| end.0),
-            outcome: place.end.map(|end| end.1),
-            segments: (idx, idx),
-        }));
-    }
-    entries.sort_by_key(|entry| (entry.id, entry.segments));
-    entries.dedup_by(|later, first| {
-        let same = later.id == first.id;
-        if same {
-            first.end = first.end.or(later.end);
-            first.outcome = first.outcome.or(later.outcome);
-            first.segments.1 = later.segments.1;
-        }
-        same
-    });
-    entries
 }

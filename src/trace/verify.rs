@@ -12,11 +12,12 @@ use crate::clock::Nanos;
 use crate::trace::batch::{Loss, LossCause};
 use crate::trace::cause::{Amount, Cause};
 use crate::trace::coverage::Coverage;
+use crate::trace::entries::Entry;
 use crate::trace::error::TraceError;
 use crate::trace::finding::{CauseSummary, Finding, FindingKind, MAX_FINDINGS, Verification};
 use crate::trace::hole::{Hole, Moment, of_loss};
 use crate::trace::ids::Ids;
-use crate::trace::reader::{Entry, Trace};
+use crate::trace::reader::Trace;
 use crate::trace::record::{DropReason, End, Event, ExchangeId, Gap, Omission, RequestHead};
 use crate::trace::scan::Scan;
 use crate::trace::tally::Tally;
@@ -77,7 +78,7 @@ impl<'a> Check<'a> {
             trace,
             found: Verification { stated: trace.health().counters, ..Verification::default() },
             open: BTreeMap::new(),
-            entries: trace.entries().iter().map(|entry| (entry.id, *entry)).collect(),
+            entries: trace.entries().into_iter().map(|entry| (entry.id, entry)).collect(),
             losses: Vec::new(),
             gaps: Vec::new(),
             lossy: Vec::new(),

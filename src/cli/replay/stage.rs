@@ -342,7 +342,7 @@ fn identity(path: &Path, trace: &Trace) -> anyhow::Result<TraceIdentity> {
         path: path.display().to_string(),
         id,
         digest: trace.digest()?,
-        exchanges: trace.entries().len() as u64,
+        exchanges: trace.exchanges() as u64,
         complete: trace.health().complete,
     })
 }

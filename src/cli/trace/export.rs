@@ -122,7 +122,7 @@ fn parquet(trace: &Trace, scan: &mut Scan, path: &Path, dir: &Path) -> anyhow::R
             path: path.display().to_string(),
             id: id.clone(),
             digest: trace.digest()?,
-            exchanges: trace.entries().len() as u64,
+            exchanges: trace.exchanges() as u64,
             complete: trace.health().complete,
         },
         verdict: if trace.health().complete { Verdict::Valid } else { Verdict::Invalid },
