@@ -142,7 +142,7 @@ async fn exchange(
     let (parts, body) = Response::into_parts(response);
     let at = body.read_at().unwrap_or_else(|| reader.clock.now());
     watch.alive(at);
-    done.head = Some(Head { at, status: parts.status, headers: keep::head(parts.headers) });
+    done.head = Some(Head { at, status: parts.status, headers: keep::head(&parts.headers) });
     reader.read(body, &mut watch, &mut done.frames).await
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In due order, it reads a request from the trace, rewrites it, works out what it says, and starts the task that will
 //! send it, which then waits for the pacer. How far it runs ahead is bounded by the bytes of the bodies that wait
-//! ([`Budget`]) and by the length of the pacer's queue.
+//! ([`Budget`]), by the length of the pacer's queue, and by how much waits to be written ([`Ledger::catch_up`]).
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -87,6 +87,8 @@ pub struct Fed {
     pub unsendable: u64,
     /// Requests in which a value that was to be set found no place.
     pub misfits: u64,
+    /// Releases that were made ready later than they could have been, since the results thread was behind.
+    pub held_back: u64,
 }
 
 /// Bytes that may be ready and not sent.
@@ -152,6 +154,7 @@ impl Feeder {
         let mut in_a_row = 0;
         for release in releases {
             let known = &known[release.entry];
+            fed.held_back += u64::from(self.ledger.catch_up(|| self.budget.is_closed()));
             if !self.budget.hold(known.request_bytes) {
                 break;
             }
@@ -296,14 +299,8 @@ impl Feeder {
             }
             // Where it went, and when it was due, is certain only now.
             let sent = Sent { release, place: done.place.clone(), ..sent };
-            let entry = Entry::Call(Box::new((sent, done)));
-            if let Err(entry) = ledger.try_put(entry) {
-                // It waits alone: the call itself is some kilobytes more, and over.
-                tokio::spawn(async move {
-                    ledger.put(entry).await;
-                    drop(alive);
-                });
-            }
+            ledger.put(Entry::Call(Box::new((sent, done))));
+            drop(alive);
         })
     }
 
@@ -328,7 +325,7 @@ impl Feeder {
                 pinned: None,
                 history: None,
             };
-            self.ledger.put_blocking(Entry::Unsent(Box::new((sent, why.to_owned()))));
+            self.ledger.put(Entry::Unsent(Box::new((sent, why.to_owned()))));
         }
     }
 }
@@ -369,6 +366,11 @@ impl Budget {
         state.held = state.held.saturating_sub(bytes);
         drop(state);
         self.freed.notify_one();
+    }
+
+    /// Returns whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     /// Lets nobody wait any more.

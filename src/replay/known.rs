@@ -65,3 +65,14 @@ impl Known {
         row.recorded_at_ns = Some(self.at.as_i64());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A replay holds one for each exchange of its trace: what a field adds here, a million exchanges take in megabytes.
+    #[test]
+    fn what_is_held_of_each_exchange_is_small() {
+        assert!(size_of::<Known>() <= 88, "{} bytes", size_of::<Known>());
+    }
+}

@@ -1,16 +1,16 @@
-//! The ledger: a bounded queue to the results thread, which makes rows and writes them.
+//! The ledger: a queue to the results thread, which makes rows and writes them.
 //!
-//! It never slows a call: a call puts itself in when it has ended, and waits for room only then. The thread is not woken:
-//! it looks fifty times a second, at low priority, so that the work on what has ended leaves the CPU to what goes on. When
-//! writing fails, it keeps draining and remembers the error for [`Bookkeeper::finish`]; the run is told by
-//! [`Ledger::has_failed`].
+//! It never slows a call: a call puts itself in when it has ended. What bounds the queue is the feeder, which makes nothing more
+//! ready while too much waits to be written. The thread is not woken: it looks fifty times a second, at low priority, so that the
+//! work on what has ended leaves the CPU to what goes on. When writing fails, it keeps draining and remembers the error for
+//! [`Bookkeeper::finish`]; the run is told by [`Ledger::has_failed`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 
 use crate::clock::{Clock, Nanos};
 use crate::replay::call::Done;
@@ -90,8 +90,9 @@ pub struct Hold {
     pub until_lost: Option<u64>,
 }
 
+#[derive(Default)]
 struct Shared {
-    queue: ArrayQueue<Entry>,
+    queue: SegQueue<Entry>,
     closing: AtomicBool,
     failed: AtomicBool,
     dropped_samples: AtomicU64,
@@ -99,26 +100,22 @@ struct Shared {
     refusal: OnceLock<Refusal>,
 }
 
-/// Calls that may wait to be written.
-const CAPACITY: usize = 4_096;
+/// Entries that may wait to be written while more releases are made ready: some 40 MB of short answers, and at the highest rates
+/// the better part of a second. Those that are ready or in flight by then come on top.
+const BACKLOG_MOST: usize = 1 << 14;
+/// Entries that may wait while readings of telemetry are still taken.
+const BACKLOG_OF_SAMPLES: usize = 1 << 12;
+/// How often the feeder looks whether it has caught up.
+const RETRY: Duration = Duration::from_millis(5);
 /// How often the results thread looks.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often a call that finds no room tries again.
-const RETRY: Duration = Duration::from_millis(5);
 
 /// Starts the results thread.
 ///
 /// # Errors
 /// The system gives no thread.
 pub fn start<C: Compare + Send + 'static>(desk: Desk<C>) -> std::io::Result<(Ledger, Bookkeeper)> {
-    let shared = Arc::new(Shared {
-        queue: ArrayQueue::new(CAPACITY),
-        closing: AtomicBool::new(false),
-        failed: AtomicBool::new(false),
-        dropped_samples: AtomicU64::new(0),
-        lost: AtomicBool::new(false),
-        refusal: OnceLock::new(),
-    });
+    let shared = Arc::new(Shared::default());
     let theirs = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
         .name("reenact-results".to_owned())
@@ -166,34 +163,29 @@ fn keep<C: Compare>(mut desk: Desk<C>, shared: &Shared) -> Result<Books, RunErro
 // === impl Ledger ===
 
 impl Ledger {
-    /// Puts an entry in, if there is room.
-    ///
-    /// # Errors
-    /// There is none: the entry is given back.
-    pub fn try_put(&self, entry: Entry) -> Result<(), Entry> {
-        self.shared.queue.push(entry)
+    /// Puts an entry in. Nobody waits for room, least of all a call: see [`Self::catch_up`].
+    pub fn put(&self, entry: Entry) {
+        self.shared.queue.push(entry);
     }
 
-    /// Puts a call in; waits for room, which costs nobody anything but memory.
-    pub async fn put(&self, mut entry: Entry) {
-        while let Err(back) = self.shared.queue.push(entry) {
-            entry = back;
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// Puts an entry in from a thread; waits for room.
-    pub fn put_blocking(&self, mut entry: Entry) {
-        while let Err(back) = self.shared.queue.push(entry) {
-            entry = back;
+    /// Waits while so much waits to be written that nothing more is to be made ready, and the run is not over. Returns whether
+    /// it had to.
+    pub fn catch_up(&self, is_over: impl Fn() -> bool) -> bool {
+        let is_behind = || self.shared.queue.len() >= BACKLOG_MOST;
+        let had_to = is_behind();
+        while is_behind() && !is_over() {
             std::thread::park_timeout(RETRY);
         }
+        had_to
     }
 
     /// Puts a reading in, if there is room; returns whether there was.
     #[must_use]
     pub fn sample(&self, sample: Sample) -> bool {
-        let is_taken = self.shared.queue.push(Entry::Sample(Box::new(sample))).is_ok();
+        let is_taken = self.shared.queue.len() < BACKLOG_OF_SAMPLES;
+        if is_taken {
+            self.put(Entry::Sample(Box::new(sample)));
+        }
         self.shared.dropped_samples.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
         is_taken
     }
@@ -284,5 +276,31 @@ impl<C: Compare> Desk<C> {
 
     fn is_warmup(&self, sent: &Sent) -> bool {
         self.warmup.holds(sent.release.number, sent.release.due.since(self.first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::rows::HostSample;
+
+    #[test]
+    fn whoever_makes_releases_ready_waits_for_a_results_thread_that_is_behind() {
+        let ledger = Ledger { shared: Arc::new(Shared::default()) };
+        let fill =
+            |entries: usize| (0..entries).for_each(|_| ledger.put(Entry::Begin(Nanos::ZERO)));
+        let sample = || ledger.sample(Sample::Host(HostSample::default()));
+        fill(BACKLOG_OF_SAMPLES - 1);
+        assert!(sample() && !sample());
+        assert_eq!(ledger.dropped_samples(), 1);
+        fill(BACKLOG_MOST - BACKLOG_OF_SAMPLES - 1);
+        assert!(!ledger.catch_up(|| unreachable!("there is room for one more")));
+        fill(1);
+        assert!(ledger.catch_up(|| true), "nobody waits when the run is over");
+        let theirs = ledger.clone();
+        let waiting = std::thread::spawn(move || theirs.catch_up(|| false));
+        drop(ledger.shared.queue.pop());
+        waiting.join().unwrap();
+        assert!(!ledger.catch_up(|| false));
     }
 }

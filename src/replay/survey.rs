@@ -1,5 +1,5 @@
 //! The survey: one pass over a trace, before anything is planned, that keeps of each exchange what must be known ahead
-//! ([`Known`]) and counts what can't or shall not be replayed. Memory: the exchanges that are open at one time, and some 250
+//! ([`Known`]) and counts what can't or shall not be replayed. Memory: the exchanges that are open at one time, and some 130
 //! bytes for each that is kept. What [`Finder`] needs for itself is said there.
 
 use std::fmt;

@@ -31,6 +31,8 @@ pub struct Evidence {
     pub starved: u64,
     /// The longest that one was not ready.
     pub starved_most: Duration,
+    /// Releases that were made ready later than they could have been, since writing the results was behind.
+    pub held_back: u64,
     /// Mean time that the thread which reads responses waited for a CPU each time it was woken.
     pub cpu_wait: Option<Duration>,
     /// Smallest step of the clock.
@@ -122,6 +124,8 @@ pub enum Reason {
         released: u64,
         /// The longest that one was not ready.
         most: Duration,
+        /// Whether making them ready had to wait for the results to be written.
+        held_back: bool,
     },
 }
 
@@ -207,7 +211,8 @@ fn about_the_plan(evidence: &Evidence, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::Late { p99, limit, dispatch });
     }
     if starved * STARVED_ONE_IN > released || evidence.starved_most > LATE_MOST {
-        reasons.push(Reason::Starved { starved, released, most: evidence.starved_most });
+        let (most, held_back) = (evidence.starved_most, evidence.held_back > 0);
+        reasons.push(Reason::Starved { starved, released, most, held_back });
     }
 }
 
@@ -328,12 +333,19 @@ impl fmt::Display for Reason {
                 "{unsendable} of {planned} planned requests could not be made ready, so the target saw less load than planned. \
                  The rows say why; `reenact trace verify` looks at the trace."
             ),
-            Self::Starved { starved, most, .. } => write!(
-                f,
-                "{starved} requests were not ready when they were due (the worst by {}): reading the trace did not keep up. \
-                 Put the trace on a faster disk, raise --ahead, or lower the rate.",
-                ms(most)
-            ),
+            Self::Starved { starved, most, held_back, .. } => {
+                let most = ms(most);
+                let (what, otherwise) = if *held_back {
+                    ("writing the results", "Write to a faster disk, free CPUs on this machine")
+                } else {
+                    ("reading the trace", "Put the trace on a faster disk, raise --ahead")
+                };
+                write!(
+                    f,
+                    "{starved} requests were not ready when they were due (the worst by {most}): {what} did not keep up. \
+                     {otherwise}, or lower the rate."
+                )
+            }
         }
     }
 }
@@ -392,6 +404,8 @@ mod tests {
         invalid(|e| e.lateness_p99 = Some(ms(8.1)), "is 8.10 ms, more than the 2.00 ms");
         doubt(|e| (e.lateness_p99, e.median_gap) = (Some(ms(6.0)), None), "6.00 ms");
         doubt(|e| e.starved = 11, "11 requests were not ready");
+        doubt(|e| e.starved = 11, "reading the trace did not keep up");
+        doubt(|e| (e.starved, e.held_back) = (11, 1), "writing the results did not keep up");
         invalid(|e| e.starved = 101, "101 requests were not ready");
         doubt(|e| e.starved_most = ms(6.0), "worst by 6.00 ms");
         doubt(|e| e.unsendable = 3, "3 of 1000 planned");

@@ -147,7 +147,7 @@ impl<'a> Stage<'a> {
         // Samplers may have taken their time to start.
         let lead = lead_after(clock.now());
         let plan = plan.clone().with_lead(lead);
-        ledger.put_blocking(Entry::Begin(Nanos::from(lead)));
+        ledger.put(Entry::Begin(Nanos::from(lead)));
         let setup = self.setup(fetch(sent), plan, balancer, route);
         let stop = run::stop(&setup);
         let ran = watched(setup, clock, &ledger, &stop, &progress, totals, signals);
@@ -315,6 +315,7 @@ fn fill(manifest: &mut Manifest, ran: &Ran, summary: &Summary, totals: &Totals) 
         median_gap: totals.median_gap,
         starved: ran.paced.starved,
         starved_most: ran.paced.starved_most,
+        held_back: ran.fed.held_back,
         cpu_wait: ran.cpu_wait,
         clock_step: ran.clock_step,
         calibrated_p99: manifest.calibration.map(|found| nanos(found.jitter.late.p99_ns)),
