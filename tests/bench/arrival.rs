@@ -2,10 +2,12 @@
 //!
 //! A server in a process of its own stamps each request when its head is read and answers with 16 streamed tokens, 10 ms
 //! apart. Beside `reenact replay` runs a bare sender (a thread that writes prepared bytes to open sockets, and records
-//! nothing): the floor of this machine. Both send the same Poisson schedule to the same server, one after the other, and
-//! the table gives both: what counts is the ratio.
+//! nothing): the floor of this machine. Both send the same Poisson schedule to the same server, in turns, and the table gives
+//! both over all turns, and the ratios turn by turn: these are what counts. Drift is what the median of a turn's last tenth is
+//! beyond that of its first.
 //!
-//! Options: `--seconds N` (10), `--rates A,B` (100,500), anything else is handed to `reenact replay`.
+//! Options: `--seconds N` of a turn (5), `--turns N` (5), `--rates A,B` (100,500), `--alone` (no bare sender), anything else is
+//! handed to `reenact replay`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -50,43 +52,84 @@ fn main() {
     if args.first().is_some_and(|arg| arg == "server") {
         return serve();
     }
-    let (mut seconds, mut rates, mut rest) = (10_u64, vec![100_u64, 500], Vec::new());
+    let (mut seconds, mut turns, mut alone) = (5_u64, 5, false);
+    let (mut rates, mut rest) = (vec![100_u64, 500], Vec::new());
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seconds" => seconds = args.next().unwrap().parse().unwrap(),
+            "--turns" => turns = args.next().unwrap().parse().unwrap(),
+            "--alone" => alone = true,
             "--rates" => {
                 rates = args.next().unwrap().split(',').map(|rate| rate.parse().unwrap()).collect();
             }
             _ => rest.push(arg),
         }
     }
-    println!("| rate | sender | p50 ms | p90 ms | p99 ms | max ms | requests |");
-    println!("|---|---|---|---|---|---|---|");
+    println!("| rate | sender | p50 ms | p90 ms | p99 ms | max ms | drift ms | requests |");
+    println!("|---|---|---|---|---|---|---|---|");
     for rate in rates {
         let n = rate * seconds;
-        let folder = tempfile::tempdir().unwrap();
-        row(rate, "bare", &bare(rate, n));
-        row(rate, "reenact replay", &replay(rate, n, folder.path(), &rest));
+        let (mut bares, mut replays) = (Vec::new(), Vec::new());
+        for _ in 0..turns {
+            if !alone {
+                bares.push(bare(rate, n));
+            }
+            let folder = tempfile::tempdir().unwrap();
+            replays.push(replay(rate, n, folder.path(), &rest));
+        }
+        row(rate, "bare", &bares);
+        row(rate, "reenact replay", &replays);
+        ratios(rate, &bares, &replays);
     }
 }
 
-/// Prints the quantiles of lateness in nanoseconds, nearest rank.
-fn row(rate: u64, sender: &str, late: &[i64]) {
-    let mut late = late.to_vec();
-    late.sort_unstable();
-    let at = |per_mille: usize| {
-        let rank = (late.len() * per_mille).div_ceil(1_000).max(1);
-        late[rank - 1] as f64 / 1e6
-    };
+/// Prints the quantiles of lateness in nanoseconds over all turns, nearest rank.
+fn row(rate: u64, sender: &str, turns: &[Vec<i64>]) {
+    let all = turns.concat();
+    if all.is_empty() {
+        return;
+    }
+    let at = |per_mille| quantile(&all, per_mille) as f64 / 1e6;
+    let drifts: Vec<_> = turns.iter().map(|late| drift(late)).collect();
     println!(
-        "| {rate}/s | {sender} | {:.3} | {:.3} | {:.3} | {:.3} | {} |",
+        "| {rate}/s | {sender} | {:.3} | {:.3} | {:.3} | {:.3} | {:.4} | {} |",
         at(500),
         at(900),
         at(990),
         at(1_000),
-        late.len()
+        quantile(&drifts, 500) as f64 / 1e6,
+        all.len()
     );
+}
+
+/// Prints the medians over the turns of what `of` is of `than`, and their extremes.
+fn ratios(rate: u64, than: &[Vec<i64>], of: &[Vec<i64>]) {
+    if than.is_empty() {
+        return;
+    }
+    let ratio = |per_mille| {
+        let ratio = |(of, than): (&Vec<i64>, &Vec<i64>)| {
+            quantile(of, per_mille) as f64 / quantile(than, per_mille) as f64
+        };
+        let mut ratios: Vec<f64> = of.iter().zip(than).map(ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        let last = ratios.len() - 1;
+        format!("{:.2} ({:.2}-{:.2})", ratios[last / 2], ratios[0], ratios[last])
+    };
+    println!("| {rate}/s | ratio | {} | {} | {} | | | |", ratio(500), ratio(900), ratio(990));
+}
+
+fn quantile(late: &[i64], per_mille: usize) -> i64 {
+    let mut late = late.to_vec();
+    late.sort_unstable();
+    late[(late.len() * per_mille).div_ceil(1_000).max(1) - 1]
+}
+
+/// Returns by how much later than at first requests arrive at last, in nanoseconds.
+fn drift(late: &[i64]) -> i64 {
+    let tenth = (late.len() / 10).max(1);
+    quantile(&late[late.len() - tenth..], 500) - quantile(&late[..tenth], 500)
 }
 
 // --- the server -----------------------------------------------------------------------------------------------------------
