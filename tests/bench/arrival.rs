@@ -6,8 +6,9 @@
 //! both over all turns, and the ratios turn by turn: these are what counts. Drift is what the median of a turn's last tenth is
 //! beyond that of its first.
 //!
-//! Options: `--seconds N` of a turn (5), `--turns N` (5), `--rates A,B` (100,500), `--alone` (no bare sender), anything else is
-//! handed to `reenact replay`.
+//! Options: `--seconds N` of a turn (5), `--turns N` (5), `--rates A,B` (100,500), `--alone` (no bare sender), `--leave MS`
+//! (clients that leave so long after their requests, instead: when the server sees them go, against when they should),
+//! anything else is handed to `reenact replay`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -38,7 +39,7 @@ use reenact::results::RunReader;
 use reenact::results::rows::Measurement;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use support::{BODY, Server, write_trace};
+use support::{BODY, Server, write_trace_left};
 
 #[path = "support.rs"]
 mod support;
@@ -50,9 +51,9 @@ const SEED: u64 = 1;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if args.first().is_some_and(|arg| arg == "server") {
-        return serve();
+        return serve(args.iter().any(|arg| arg == "leave"));
     }
-    let (mut seconds, mut turns, mut alone) = (5_u64, 5, false);
+    let (mut seconds, mut turns, mut alone, mut leave) = (5_u64, 5, false, None);
     let (mut rates, mut rest) = (vec![100_u64, 500], Vec::new());
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -60,6 +61,9 @@ fn main() {
             "--seconds" => seconds = args.next().unwrap().parse().unwrap(),
             "--turns" => turns = args.next().unwrap().parse().unwrap(),
             "--alone" => alone = true,
+            "--leave" => {
+                leave = Some(Duration::from_millis(args.next().unwrap().parse().unwrap()));
+            }
             "--rates" => {
                 rates = args.next().unwrap().split(',').map(|rate| rate.parse().unwrap()).collect();
             }
@@ -72,11 +76,11 @@ fn main() {
         let n = rate * seconds;
         let (mut bares, mut replays) = (Vec::new(), Vec::new());
         for _ in 0..turns {
-            if !alone {
+            if !alone && leave.is_none() {
                 bares.push(bare(rate, n));
             }
             let folder = tempfile::tempdir().unwrap();
-            replays.push(replay(rate, n, folder.path(), &rest));
+            replays.push(replay(rate, n, folder.path(), leave, &rest));
         }
         row(rate, "bare", &bares);
         row(rate, "reenact replay", &replays);
@@ -134,8 +138,30 @@ fn drift(late: &[i64]) -> i64 {
 
 // --- the server -----------------------------------------------------------------------------------------------------------
 
+/// When a request came, or when its client has left, if that is asked for.
+struct Stamp {
+    number: u64,
+    is_leave: bool,
+    clock: Clock,
+    log: UnboundedSender<(u64, i64)>,
+}
+
+impl Stamp {
+    fn log(&self) {
+        self.log.send((self.number, self.clock.anchor().unix_ns(self.clock.now()))).unwrap();
+    }
+}
+
+impl Drop for Stamp {
+    fn drop(&mut self) {
+        if self.is_leave {
+            self.log();
+        }
+    }
+}
+
 /// Serves on a free port, which it prints; prints `NUMBER UNIX_NANOSECONDS` for each request when stdin ends.
-fn serve() {
+fn serve(is_leave: bool) {
     let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (log, mut stamps) = unbounded_channel::<(u64, i64)>();
@@ -151,7 +177,7 @@ fn serve() {
         std::io::stdout().flush().unwrap();
         let make = move |_accepted| {
             let log = log.clone();
-            service_fn(move |request| answer(request, clock, log.clone()))
+            service_fn(move |request| answer(request, clock, is_leave, log.clone()))
         };
         let shutdown = async move {
             let _stopped = stopped.await;
@@ -167,12 +193,16 @@ fn serve() {
 async fn answer(
     request: Request<Incoming>,
     clock: Clock,
+    is_leave: bool,
     log: UnboundedSender<(u64, i64)>,
 ) -> Result<Response<impl http_body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
     let at = clock.now();
     let number = request.headers()["x-number"].to_str().unwrap().parse().unwrap();
-    log.send((number, clock.anchor().unix_ns(at))).unwrap();
-    let tokens = stream::unfold(0, move |sent| async move {
+    let stamp = Stamp { number, is_leave, clock, log };
+    if !is_leave {
+        stamp.log();
+    }
+    let tokens = stream::unfold((0, stamp), move |(sent, stamp)| async move {
         if sent > TOKENS {
             return None;
         }
@@ -186,7 +216,7 @@ async fn answer(
                 "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" word{sent}\"}},\"finish_reason\":null}}]}}\n\n"
             ),
         };
-        Some((Ok(BodyFrame::data(Bytes::from(event))), sent + 1))
+        Some((Ok(BodyFrame::data(Bytes::from(event))), (sent + 1, stamp)))
     });
     let response = Response::builder().header("content-type", "text/event-stream");
     Ok(response.body(StreamBody::new(tokens)).unwrap())
@@ -280,10 +310,10 @@ fn late(arrivals: &BTreeMap<u64, i64>, due: impl Fn(u64) -> i64) -> Vec<i64> {
 // --- reenact replay -------------------------------------------------------------------------------------------------------
 
 /// Sends the schedule with the real binary; returns how late each request arrived.
-fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
+fn replay(rate: u64, n: u64, folder: &Path, leave: Option<Duration>, rest: &[String]) -> Vec<i64> {
     let trace = folder.join("bench.trace");
-    write_trace(&trace, n);
-    let server = Server::start(&[]);
+    write_trace_left(&trace, n, leave);
+    let server = Server::start(leave.map_or(&[], |_| &["leave"]));
     let run = folder.join("run");
     let output = Command::new(env!("CARGO_BIN_EXE_reenact"))
         .arg("replay")
@@ -292,6 +322,7 @@ fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
         .args(["--rate", &rate.to_string(), "--arrival", "poisson", "--seed", &SEED.to_string()])
         .arg("--out")
         .arg(&run)
+        .args(leave.map_or(&[][..], |_| &["--abort", "time"]))
         .args(rest)
         .output()
         .unwrap();
@@ -310,7 +341,8 @@ fn replay(rate: u64, n: u64, folder: &Path, rest: &[String]) -> Vec<i64> {
         .collect();
     let arrivals = server.arrivals();
     assert_eq!(arrivals.len(), usize::try_from(n).unwrap(), "{text}");
-    late(&arrivals, |number| dues[&number])
+    let leave = i64::try_from(leave.unwrap_or_default().as_nanos()).unwrap();
+    late(&arrivals, |number| dues[&number] + leave)
 }
 
 /// Returns the due times that `reenact replay` will make, but for its lead.

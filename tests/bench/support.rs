@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -65,6 +66,11 @@ impl Server {
 
 /// Writes a trace of `n` chats, a millisecond apart, answered with nothing.
 pub(crate) fn write_trace(path: &Path, n: u64) {
+    write_trace_left(path, n, None);
+}
+
+/// The same of chats whose clients leave after a while.
+pub(crate) fn write_trace_left(path: &Path, n: u64, left: Option<Duration>) {
     let header = Header {
         trace: [7; 16],
         segment: 0,
@@ -101,11 +107,11 @@ pub(crate) fn write_trace(path: &Path, n: u64) {
         let data = Bytes::from_static(BODY.as_bytes());
         let frame = Frame { exchange, side: Side::Request, at, accepted: at, data };
         writer.append(Event::Frame(frame)).unwrap();
-        let response = Passed { ended: true, ..Passed::default() };
+        let response = Passed { ended: left.is_none(), ..Passed::default() };
         let end = End {
             exchange,
-            at,
-            outcome: Outcome::Complete,
+            at: at + left.unwrap_or_default(),
+            outcome: if left.is_some() { Outcome::Cancelled } else { Outcome::Complete },
             fault: None,
             request: passed,
             response,
