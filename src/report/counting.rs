@@ -47,11 +47,24 @@ impl Group {
         self.good += u64::from(good);
         self.input_tokens += row.input_tokens.unwrap_or(0);
         self.output_tokens += row.output_tokens.unwrap_or(0);
+        if let Some((sent_ns, end_ns)) = row.sent_ns.zip(row.end_ns) {
+            let (first, last) = self.span.unwrap_or((sent_ns, end_ns));
+            self.span = Some((first.min(sent_ns), last.max(end_ns)));
+        }
         if good {
             let ttft_ns = row.ttft_ns.filter(|_| streamed(row));
             ttft_ns.into_iter().for_each(|ttft_ns| self.ttfts.push(ttft_ns));
             row.e2e_ns.into_iter().for_each(|e2e_ns| self.e2es.push(e2e_ns));
         }
+    }
+
+    /// Works out what follows from all rows.
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    pub(super) fn finish(&mut self) {
+        self.ttft = self.ttfts.spread();
+        self.e2e = self.e2es.spread();
+        let span_ns = self.span.map(|(first, last)| last - first).filter(|span| *span > 0);
+        self.requests_per_s = span_ns.map(|span| self.rows as f64 / (span as f64 / 1e9));
     }
 }
 

@@ -84,6 +84,7 @@ struct Gathering {
     targets: BTreeMap<String, Group>,
     mirror: Option<Mirror>,
     models: BTreeMap<String, Group>,
+    stages: BTreeMap<u32, Group>,
     slowest: Vec<Slow>,
     gpus: BTreeMap<u32, GpuUse>,
     host: HostUse,
@@ -123,13 +124,10 @@ impl Gathering {
             mirror.push(row, good);
         }
         self.over_time(row, good);
-        for (groups, key) in
-            [(&mut self.targets, row.target.clone()), (&mut self.models, what(row))]
-        {
-            if groups.len() < MOST_GROUPS || groups.contains_key(&key) {
-                groups.entry(key).or_default().push(row, good);
-            }
-        }
+        let group = |group: &mut Group| group.push(row, good);
+        among(&mut self.targets, row.target.clone()).map(group);
+        among(&mut self.models, what(row)).map(group);
+        row.stage.and_then(|stage| among(&mut self.stages, stage)).map(group);
         if let Some(slow) = Slow::of(row) {
             let place = self.slowest.partition_point(|other| other.e2e_ns >= slow.e2e_ns);
             if place < SLOWEST {
@@ -284,10 +282,8 @@ impl Gathering {
         ] {
             *spread = of.spread();
         }
-        for group in self.targets.values_mut().chain(self.models.values_mut()) {
-            group.ttft = group.ttfts.spread();
-            group.e2e = group.e2es.spread();
-        }
+        let named = self.targets.values_mut().chain(self.models.values_mut());
+        named.chain(self.stages.values_mut()).for_each(Group::finish);
         let rates = self.rates(span_s);
         let slo = self.meter.map(|meter| meter.judge()).or_else(|| manifest.slo.clone());
         let mut summary = Summary {
@@ -302,6 +298,7 @@ impl Gathering {
             targets: self.targets,
             mirror: self.mirror.map(Mirror::finish).unwrap_or_default(),
             models: self.models,
+            stages: self.stages,
             answers: self.answers,
             slo,
             slowest: self.slowest,
@@ -331,6 +328,12 @@ impl Gathering {
     }
 }
 
+/// Returns the group of `key`; none when there are too many.
+fn among<K: Ord>(groups: &mut BTreeMap<K, Group>, key: K) -> Option<&mut Group> {
+    let has_room = groups.len() < MOST_GROUPS || groups.contains_key(&key);
+    has_room.then(|| groups.entry(key).or_default())
+}
+
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn seconds(ns: i64) -> f64 {
     ns as f64 / 1e9
@@ -355,7 +358,7 @@ const SERVER_LINES: [&str; 12] = [
 /// Slowest requests that are listed.
 const SLOWEST: usize = 10;
 
-/// Most targets, models, kinds of error that are told apart.
+/// Most targets, models, stages, kinds of error that are told apart.
 const MOST_GROUPS: usize = 100;
 
 /// Most lines of server metrics that are drawn.

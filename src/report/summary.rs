@@ -39,6 +39,8 @@ pub struct Summary {
     pub mirror: Mirrored,
     /// Requests by operation and model.
     pub models: BTreeMap<String, Group>,
+    /// Requests by stage or burst, where the load had such.
+    pub stages: BTreeMap<u32, Group>,
     /// The answers beside the recorded ones.
     pub answers: Answers,
     /// What came of the objectives: those of the report, else those that the run was held to.
@@ -172,10 +174,15 @@ pub struct Group {
     pub input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
+    /// Rows a second from the first sent to the last end; none without such a span.
+    pub requests_per_s: Option<f64>,
     /// Sent to first token, good streamed rows.
     pub ttft: Spread,
     /// Sent to end, good rows.
     pub e2e: Spread,
+    /// When the first was sent, and the last had ended.
+    #[serde(skip)]
+    pub(super) span: Option<(i64, i64)>,
     #[serde(skip)]
     pub(super) ttfts: Distribution,
     #[serde(skip)]

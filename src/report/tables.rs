@@ -1,5 +1,7 @@
 //! The tables of a report, in the order of reading.
 
+use std::collections::BTreeMap;
+
 use crate::results::manifest::Verdict;
 
 use super::answers::{differences, right};
@@ -10,6 +12,9 @@ use super::stats::Spread;
 use super::summary::{Group, Summary};
 use super::table::{NONE, Table, none, short};
 use super::units::{count, ns, percent, seconds, three};
+
+/// Title of the table of stages and bursts.
+pub(super) const STAGES: &str = "Stages and bursts";
 
 /// Returns the first line of every report: whether the numbers can be used.
 #[must_use]
@@ -50,11 +55,13 @@ pub(super) fn all(summary: &Summary) -> Vec<Table> {
         tables.extend([latencies(summary), throughput(summary), outcomes(summary)]);
         tables.extend(summary.slo.as_ref().map(objectives));
         tables.extend([errors(summary), right(summary), differences(summary)]);
-        tables.push(groups("Targets", "Target", summary.targets.iter()));
+        let stages = summary.stages.iter().map(|(stage, group)| (stage.to_string(), group));
+        tables.push(groups(STAGES, "Number", stages));
+        tables.push(groups("Targets", "Target", named(&summary.targets)));
         let first = summary.manifest.targets.first().map_or("", |target| &target.url);
         tables.push(mirror::table(&summary.mirror, first));
         if summary.models.len() > 1 {
-            tables.push(groups("Models", "Operation and model", summary.models.iter()));
+            tables.push(groups("Models", "Operation and model", named(&summary.models)));
         }
         tables.push(slowest(summary));
     }
@@ -177,15 +184,20 @@ fn errors(summary: &Summary) -> Table {
     }
 }
 
+fn named(groups: &BTreeMap<String, Group>) -> impl Iterator<Item = (String, &Group)> {
+    groups.iter().map(|(name, group)| (name.clone(), group))
+}
+
 fn groups<'group>(
     title: &'static str,
     first: &str,
-    groups: impl Iterator<Item = (&'group String, &'group Group)>,
+    groups: impl Iterator<Item = (String, &'group Group)>,
 ) -> Table {
     let head = [
         first,
         "rows",
         "good",
+        "requests/s",
         "TTFT p50",
         "TTFT p99",
         "end to end p50",
@@ -200,7 +212,8 @@ fn groups<'group>(
         rows: groups
             .map(|(name, group)| {
                 let mut row =
-                    vec![short(name, 80), count(group.rows), percent(group.good, group.rows)];
+                    vec![short(&name, 80), count(group.rows), percent(group.good, group.rows)];
+                row.push(group.requests_per_s.map_or_else(none, three));
                 let quantiles = [group.ttft.p50, group.ttft.p99, group.e2e.p50, group.e2e.p99];
                 row.extend(quantiles.iter().map(|value| value.map_or_else(none, ns)));
                 row.extend([count(group.input_tokens), count(group.output_tokens)]);

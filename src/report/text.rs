@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
 use super::objectives::OBJECTIVES;
 use super::summary::Summary;
 use super::table::Table;
-use super::tables::{all, verdict};
+use super::tables::{STAGES, all, verdict};
 
 /// Writes the short report for a terminal: verdict, doubts, latency, throughput, errors.
 #[must_use]
@@ -106,9 +106,10 @@ fn escape(text: &str) -> String {
 }
 
 /// Tables that the terminal shows; the files have all.
-const TERMINAL: [&str; 8] = [
+const TERMINAL: [&str; 9] = [
     "Latency",
     "Throughput",
+    STAGES,
     "Outcomes",
     OBJECTIVES,
     "Errors",

@@ -119,6 +119,8 @@ fn measurement(number: u64, dice: &mut Dice) -> (Measurement, Vec<FrameRow>) {
         recorded_e2e_ns: Some((last - sent) * 5 / 4),
         recorded_output_tokens: count(tokens),
         recorded_finish_reason: Some("stop".into()),
+        // Two stages, the second with a quarter of the requests.
+        stage: Some(u32::from(number > 300)),
         output_equal: some(0).map(|_| !number.is_multiple_of(11)),
         ..Measurement::default()
     };
@@ -256,6 +258,14 @@ fn a_run_is_reported_whole() {
     assert_eq!(json["latencies"]["ttft"]["rows"], 396);
     assert_eq!(json["errors"]["http 503"]["count"], 4);
     assert_eq!(json["gpus"]["0"]["energy_j"], 599.0 * 52.0);
+
+    assert!(stdout(&output).contains("Stages and bursts"), "{}", stdout(&output));
+    let stages = [&json["stages"]["0"], &json["stages"]["1"]];
+    assert_eq!(stages.map(|stage| &stage["rows"]), [300, 100]);
+    assert_eq!(stages.map(|stage| &stage["good"]), [297, 99]);
+    // Due every 150 ms; the last response takes its time.
+    let rate = stages[0]["requests_per_s"].as_f64().unwrap();
+    assert!((5.5..6.7).contains(&rate), "{rate}");
 }
 
 #[test]
