@@ -1,14 +1,18 @@
 //! What clients do: where they leave, how fast they read, when they lose patience.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::service::service_fn;
 use reenact::clock::Clock;
+use reenact::http::server;
 use reenact::replay::call::Limits;
 use reenact::replay::connections::Connections;
 use reenact::replay::ending::Aborts;
 use reenact::replay::pace::ReadPace;
+use reenact::replay::route::Speak;
 use reenact::results::rows::Measurement;
 use reenact::trace::record::Outcome;
 
@@ -255,6 +259,67 @@ fn the_turns_of_a_session_share_a_connection() {
     let (seen, accepted) = connections(&recorded, Connections::Session, 1);
     assert_eq!(accepted, 2, "{seen:?}");
     assert!(seen.iter().enumerate().all(|(n, connection)| *connection == seen[n % 2]), "{seen:?}");
+}
+
+/// Starts a server that speaks HTTP/2 and answers after 300 ms; returns its URL and a count of its connections.
+fn slow_http2() -> (String, Arc<AtomicU64>) {
+    let (address, bound) = channel();
+    let accepted = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            address.send(listener.local_addr().unwrap()).unwrap();
+            let make = move |_accepted| {
+                count.fetch_add(1, Ordering::Relaxed);
+                service_fn(|_request: http::Request<hyper::body::Incoming>| async {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    let body = http_body_util::Full::new(bytes::Bytes::from_static(b"{}"));
+                    Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                })
+            };
+            let options = server::ServerOptions::default();
+            let never = std::future::pending::<()>();
+            server::run(listener, options, make, never, Duration::ZERO).await;
+        });
+    });
+    (format!("http://{}", bound.recv().unwrap()), accepted)
+}
+
+/// Over HTTP/2 exchanges share a connection at the same time, if they share one at all.
+#[test]
+fn over_http2_busy_connections_are_shared_and_own_ones_are_not() {
+    // Three at once, on two recorded connections and of two sessions.
+    let recorded: Vec<Recorded> = (0..3)
+        .map(|n| Recorded {
+            connection: n % 2,
+            ..Recorded::chat(n * 20, &format!(r#"{{"user":"u{}"}}"#, n % 2))
+        })
+        .collect();
+    for (policy, shared, own) in [
+        (Connections::Recorded, true, 2),
+        (Connections::Session, true, 2),
+        (Connections::New, false, 3),
+    ] {
+        let (url, accepted) = slow_http2();
+        let options = Options {
+            connections: policy,
+            speak: Speak::Http2,
+            spare: 0,
+            lead_ms: 150,
+            ..Options::to(&[url])
+        };
+        let rows = replay(&recorded, options).rows;
+        assert!(rows.iter().all(|row| row.http_version.as_deref() == Some("2")), "{rows:?}");
+        assert!(
+            rows[2].sent_ns < rows[0].end_ns,
+            "{policy}: it was sent while the first one went on"
+        );
+        assert_eq!(rows[0].connection == rows[2].connection, shared, "{policy}");
+        assert_ne!(rows[0].connection, rows[1].connection, "{policy}");
+        assert_eq!(accepted.load(Ordering::Relaxed), own, "{policy}");
+    }
 }
 
 /// A call that finds its connection busy does not wait for it.
