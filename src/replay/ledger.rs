@@ -100,9 +100,9 @@ struct Shared {
     refusal: OnceLock<Refusal>,
 }
 
-/// Entries that may wait to be written while more releases are made ready: some 40 MB of short answers, and at the highest rates
-/// the better part of a second. Those that are ready or in flight by then come on top.
-const BACKLOG_MOST: usize = 1 << 14;
+/// Entries that may wait to be written while more releases are made ready: some 20 MB of short answers. Those that are ready or in
+/// flight by then come on top; they are also what is released while the results thread catches up.
+const BACKLOG_MOST: usize = 1 << 13;
 /// Entries that may wait while readings of telemetry are still taken.
 const BACKLOG_OF_SAMPLES: usize = 1 << 12;
 /// How often the feeder looks whether it has caught up.

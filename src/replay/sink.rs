@@ -3,7 +3,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/stream` | events, each a chunk of its own, written as fast as they go for [`STREAM_SPAN`] |
+//! | `/stream` | events, each a chunk of its own, written as fast as they go for [`STREAM_SPAN`], or [`STREAM_MOST`] of them |
 //! | `/N` | `{}`; the stamp is kept under the number N |
 //! | any other | `{}` |
 
@@ -40,9 +40,9 @@ enum Asked {
 }
 
 /// How long a stream is written.
-pub const STREAM_SPAN: Duration = Duration::from_millis(200);
-/// Most events in a stream: what has been read of it is kept in memory.
-pub const STREAM_MOST: usize = 400_000;
+pub const STREAM_SPAN: Duration = Duration::from_millis(25);
+/// Most events in a stream: what has been read of it is kept in memory, some 6 MB.
+pub const STREAM_MOST: usize = 25_000;
 /// One event of a stream: of a usual size for a token of a chat.
 pub const EVENT: &str = "data: {\"id\":\"chatcmpl-7QyqpwdfhqwajicIEznoc6Q47XAyW\",\"object\":\"chat.completion.chunk\",\
     \"created\":1700000000,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\

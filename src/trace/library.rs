@@ -23,7 +23,7 @@ pub(crate) struct Library {
     segments: Arc<[SegmentInfo]>,
     /// Unpacked shelves of the segments' places.
     places: Lru<(usize, usize), Arc<[Place]>>,
-    chapters: Lru<(usize, u32), Arc<Loaded>>,
+    chapters: Lru<(usize, u32, Extent), Arc<Loaded>>,
     /// What the costliest of these took so far.
     costliest: u64,
     blobs: Lru<(usize, u64), Blob>,
@@ -35,6 +35,15 @@ pub(crate) struct Library {
 pub(crate) struct Shelf<'a> {
     pub(crate) library: &'a mut Library,
     pub(crate) segment: usize,
+    /// What else is wanted of the zstd frames that they are in.
+    pub(crate) extent: Extent,
+}
+
+/// How much of an exchange is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Extent {
+    Request,
+    Whole,
 }
 
 /// A decoded zstd frame.
@@ -104,14 +113,17 @@ impl Library {
         }
     }
 
-    /// Returns zstd frame `ordinal` of a segment; an empty one when it is lost.
+    /// Returns zstd frame `ordinal` of a segment, with as much of it as is wanted at least; an empty one when it is lost.
     pub(crate) fn chapter(
         &mut self,
         segment: usize,
         ordinal: u32,
+        extent: Extent,
     ) -> Result<Arc<Loaded>, TraceError> {
-        if let Some(loaded) = self.chapters.get(&(segment, ordinal)) {
-            return Ok(loaded);
+        for held in [extent, Extent::Whole] {
+            if let Some(loaded) = self.chapters.get(&(segment, ordinal, held)) {
+                return Ok(loaded);
+            }
         }
         // Before and not after: who reads in order needs none of the earlier ones.
         self.chapters.make_room(self.costliest);
@@ -121,7 +133,7 @@ impl Library {
                 let from = info.chapters[idx].1.offset;
                 let until = info.chapters.get(idx + 1).map_or(info.len, |next| next.1.offset);
                 let failed = |source| TraceError::Io { path: info.path.clone(), source };
-                let (loaded, loss) = load(info, from, until).map_err(failed)?;
+                let (loaded, loss) = load(info, from, until, extent).map_err(failed)?;
                 if let Some(loss) = loss {
                     let loss = Loss { segment, ..loss };
                     if !self.losses.contains(&loss) {
@@ -134,11 +146,16 @@ impl Library {
         };
         let loaded = Arc::new(loaded);
         self.costliest = self.costliest.max(loaded.cost);
-        self.chapters.put((segment, ordinal), Arc::clone(&loaded), loaded.cost.max(1));
+        self.chapters.put((segment, ordinal, extent), Arc::clone(&loaded), loaded.cost.max(1));
         Ok(loaded)
     }
 
-    fn blob(&mut self, segment: usize, id: u64) -> Result<Option<Blob>, TraceError> {
+    fn blob(
+        &mut self,
+        segment: usize,
+        id: u64,
+        extent: Extent,
+    ) -> Result<Option<Blob>, TraceError> {
         if let Some(blob) = self.blobs.get(&(segment, id)) {
             return Ok(Some(blob));
         }
@@ -146,7 +163,7 @@ impl Library {
         let after = chapters.partition_point(|(_, chapter)| chapter.first_blob <= id);
         let Some(idx) = after.checked_sub(1) else { return Ok(None) };
         let ordinal = chapters[idx].0;
-        let loaded = self.chapter(segment, ordinal)?;
+        let loaded = self.chapter(segment, ordinal, extent)?;
         let Some(blob) = loaded.blobs.get(&id) else { return Ok(None) };
         // What follows is likely to be wanted next, but a copy of it all may be more than fits.
         self.keep(segment, id, vec![blob.clone()]);
@@ -158,12 +175,17 @@ impl BlobSource for Shelf<'_> {
     type Error = TraceError;
 
     fn blob(&mut self, id: u64) -> Result<Option<Blob>, TraceError> {
-        self.library.blob(self.segment, id)
+        self.library.blob(self.segment, id, self.extent)
     }
 }
 
-/// Decodes what lies between two offsets; stops at damage.
-fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option<Loss>)> {
+/// Decodes what lies between two offsets, and keeps what is wanted of it; stops at damage.
+fn load(
+    info: &SegmentInfo,
+    from: u64,
+    until: u64,
+    extent: Extent,
+) -> io::Result<(Loaded, Option<Loss>)> {
     let mut file = info.file()?;
     file.seek(SeekFrom::Start(from))?;
     let mut file = file.take(until.saturating_sub(from));
@@ -184,7 +206,7 @@ fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option
                 for (id, blob) in (batch.first_blob..).zip(&batch.blobs) {
                     loaded.blobs.insert(id, blob.clone());
                 }
-                for part in parts(*batch) {
+                for part in parts(*batch).into_iter().filter(|part| extent.holds(part)) {
                     loaded.cost += part.cost();
                     if let Some(id) = part.exchange() {
                         loaded.parts.push((id, part));
@@ -194,6 +216,15 @@ fn load(info: &SegmentInfo, from: u64, until: u64) -> io::Result<(Loaded, Option
             Ok(Step::Loss(loss)) => return Ok((loaded.sorted(), Some(loss))),
             Err(why) => return Err(io::Error::other(why)),
         }
+    }
+}
+
+// === impl Extent ===
+
+impl Extent {
+    /// Returns whether a part is among what is wanted.
+    pub(crate) fn holds(self, part: &Part) -> bool {
+        self == Self::Whole || part.is_request()
     }
 }
 

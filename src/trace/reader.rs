@@ -15,7 +15,7 @@ use crate::trace::envelope::{ReadOptions, is_sealed};
 use crate::trace::error::TraceError;
 use crate::trace::format::{FormatVersion, VERSION};
 use crate::trace::index::Totals;
-use crate::trace::library::{Library, Shelf};
+use crate::trace::library::{Extent, Library, Shelf};
 use crate::trace::open::SegmentInfo;
 use crate::trace::paths::{lost_sequel, segment_paths, sequels};
 use crate::trace::record::{Counters, Event, ExchangeId, Gap, Header};
@@ -277,12 +277,9 @@ impl Trace {
                 .take_while(|ordinal| *ordinal <= until)
                 .collect();
             for ordinal in ordinals {
-                let chapter = self.library.chapter(segment, ordinal)?;
-                for part in chapter.parts(id) {
-                    if extent == Extent::Request && !part.is_request() {
-                        continue;
-                    }
-                    let mut shelf = Shelf { library: &mut self.library, segment };
+                let chapter = self.library.chapter(segment, ordinal, extent)?;
+                for part in chapter.parts(id).filter(|part| extent.holds(part)) {
+                    let mut shelf = Shelf { library: &mut self.library, segment, extent };
                     let ended = hand_out(
                         part,
                         info.header.tick_ns,
@@ -314,13 +311,6 @@ impl Trace {
 
 fn as_text<S: serde::Serializer>(version: &FormatVersion, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(version)
-}
-
-/// How much of an exchange is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    Request,
-    Whole,
 }
 
 /// Hands one part of an exchange to the assembler.

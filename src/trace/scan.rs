@@ -10,7 +10,7 @@ use crate::trace::bare::BareCursor;
 use crate::trace::batch::{Batch, Loss};
 use crate::trace::decoder::{Decoder, Step};
 use crate::trace::error::TraceError;
-use crate::trace::library::{Library, Shelf};
+use crate::trace::library::{Extent, Library, Shelf};
 use crate::trace::open::SegmentInfo;
 use crate::trace::record::{Counters, Event};
 use crate::trace::resolve::{Missing, Resolver, RunCursor};
@@ -134,7 +134,7 @@ impl Scan {
         loop {
             let segment = self.segment;
             let Some(open) = &mut self.open else { return Ok(None) };
-            let mut shelf = Shelf { library: &mut self.library, segment };
+            let mut shelf = Shelf { library: &mut self.library, segment, extent: Extent::Request };
             if let Some(cursor) = &mut open.run {
                 if let Some(frame) = open.resolver.frame(cursor, &mut shelf)? {
                     return Ok(Some(Event::Frame(frame)));
