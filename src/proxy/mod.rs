@@ -2,7 +2,7 @@
 //!
 //! A request is admitted ([`exchange`]) as soon as its head is read, before anything is awaited. [`handler`] forwards it
 //! to an upstream ([`route`]) by the rules for intermediaries ([`hops`]); both bodies are watched on their way
-//! (`http::tap`) and every frame goes into the [`recorder`]'s queue, which never makes anyone wait.
+//! (`http::tap`, [`side_tap`]) and every frame goes into the [`recorder`]'s queue, which never makes anyone wait.
 //!
 //! What a policy does not let into a trace is replaced between the two, on the writer's thread ([`veil`]).
 //!
@@ -44,6 +44,7 @@ pub mod recorder;
 mod refusal;
 pub mod route;
 pub mod sampling;
+pub mod side_tap;
 pub mod sieve;
 mod status;
 mod story;

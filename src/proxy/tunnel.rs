@@ -11,7 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::clock::{Clock, Nanos};
-use crate::proxy::exchange::{Ledger, SideTap};
+use crate::proxy::exchange::Ledger;
+use crate::proxy::side_tap::SideTap;
 use crate::proxy::websocket::Cutter;
 use crate::trace::record::{Fault, FaultKind, FaultSide, Side};
 

@@ -1,0 +1,217 @@
+//! One side of an exchange, as its body passes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::clock::Nanos;
+use crate::http::BodyError;
+use crate::http::tap::{Ending, Tap};
+use crate::proxy::exchange::Ledger;
+use crate::proxy::queue::Feed;
+use crate::proxy::status::Admission;
+use crate::proxy::upload::UploadError;
+use crate::trace::record::{
+    Event, ExchangeId, Fault, FaultSide, Frame, FrameRef, Passed, Side, Trailers,
+};
+
+/// Watches one side's body for a [`Ledger`]; without one it watches nothing.
+pub struct SideTap {
+    ledger: Option<Arc<Ledger>>,
+    side: Side,
+    passed: Passed,
+    /// The small frame that was read last.
+    small: Vec<u8>,
+}
+
+/// The bytes of a frame that was read.
+pub enum Kept {
+    /// Copied, in the tap itself.
+    Small,
+    /// By reference.
+    Large(Bytes),
+}
+
+/// Longest frame that is copied rather than held by reference: half of the buffer that hyper reads into.
+const COPY_UP_TO: usize = 4 << 10;
+
+// === impl SideTap ===
+
+impl SideTap {
+    /// Watches one side of an exchange.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, side: Side) -> Self {
+        Self { ledger: Some(ledger), side, passed: Passed::default(), small: Vec::new() }
+    }
+
+    /// Returns the side that it watches.
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Watches nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { ledger: None, side: Side::Response, passed: Passed::default(), small: Vec::new() }
+    }
+
+    /// Takes hold of a frame's bytes. A small frame is copied: by reference it would keep the whole buffer that it was
+    /// read into, often tens of times its size, so that the queue would hold far more than its budget says, and the
+    /// connection could not use that buffer again. Copying is also the faster of the two (a page is not touched anew for
+    /// each read).
+    fn hold(&mut self, data: &Bytes) -> Kept {
+        if data.len() > COPY_UP_TO {
+            return Kept::Large(data.clone());
+        }
+        self.small.clear();
+        if self.ledger.is_some() {
+            self.small.extend_from_slice(data);
+        }
+        Kept::Small
+    }
+
+    /// Bytes passed that may be a part of a larger buffer.
+    pub(super) fn pass_part(&mut self, data: &Bytes, at: Nanos, accepted: Nanos) {
+        if data.len() > COPY_UP_TO {
+            self.pass_large(data.clone(), at, accepted);
+        } else {
+            self.pass_small(data, at, accepted);
+        }
+    }
+
+    /// A frame passed.
+    pub fn pass(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
+        match kept {
+            Kept::Small => {
+                let small = std::mem::take(&mut self.small);
+                self.pass_small(&small, at, accepted);
+                self.small = small;
+            }
+            Kept::Large(data) => self.pass_large(data, at, accepted),
+        }
+    }
+
+    fn pass_small(&mut self, data: &[u8], at: Nanos, accepted: Nanos) {
+        let side = self.side;
+        self.tell(data.len(), |feed, exchange, has_lost| {
+            feed.small_frame(FrameRef { exchange, side, at, accepted, data }, has_lost)
+        });
+    }
+
+    fn pass_large(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
+        let side = self.side;
+        self.tell(data.len(), |feed, exchange, has_lost| {
+            feed.frame(Frame { exchange, side, at, accepted, data }, has_lost)
+        });
+    }
+
+    /// Counts a frame of `bytes`, and has `push` tell the recorder of it if that is to know.
+    fn tell(&mut self, bytes: usize, push: impl FnOnce(&Feed, ExchangeId, bool) -> bool) {
+        let Some(ledger) = &self.ledger else { return };
+        self.passed.bytes += bytes as u64;
+        self.passed.frames += 1;
+        let feed = &ledger.common.feed;
+        match ledger.admission {
+            Admission::Admitted => {}
+            Admission::Lost => return feed.lost_body(bytes),
+            Admission::Paused | Admission::Omitted(_) => return,
+        }
+        if !push(feed, ledger.exchange(), self.passed.lost_frames > 0) {
+            self.passed.lost_bytes += bytes as u64;
+            self.passed.lost_frames += 1;
+        }
+    }
+
+    /// The side is over: at its end, or by a fault.
+    pub fn finish(&mut self, fault: Option<Fault>, at: Nanos) {
+        if let Some(ledger) = self.ledger.take() {
+            self.passed.ended = fault.is_none();
+            ledger.side_ended(self.side, self.passed, fault, at);
+        }
+    }
+
+    fn note_trailers(&self, trailers: &HeaderMap, at: Nanos) {
+        let Some(ledger) = &self.ledger else { return };
+        let mut headers = trailers.clone();
+        ledger.redactor().headers(&mut headers);
+        let (exchange, side) = (ledger.exchange(), self.side);
+        ledger.note(Event::Trailers(Box::new(Trailers { exchange, side, at, headers })));
+    }
+}
+
+impl Drop for SideTap {
+    /// A side that is dropped has not ended, but by nobody's fault that is known here.
+    fn drop(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.side_ended(self.side, self.passed, None, ledger.common.clock().now());
+        }
+    }
+}
+
+/// Watches a request body: what breaks it is the client.
+impl Tap<UploadError> for SideTap {
+    type Kept = Kept;
+
+    fn keep(&mut self, data: &Bytes) -> Kept {
+        self.hold(data)
+    }
+
+    fn frame(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
+        self.pass(kept, at, accepted);
+    }
+
+    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+        self.pass_part(data, at, at);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
+        self.note_trailers(trailers, at);
+    }
+
+    fn end(&mut self, ending: Ending<'_, UploadError>, at: Nanos) {
+        match ending {
+            Ending::Ended => self.finish(None, at),
+            Ending::Error(error) => self.finish(Some(error.fault()), at),
+            // Dropped next: see there.
+            Ending::Cancelled => {}
+        }
+    }
+}
+
+/// Watches a response body: what breaks it is the upstream.
+impl Tap<BodyError> for SideTap {
+    type Kept = Kept;
+
+    fn keep(&mut self, data: &Bytes) -> Kept {
+        self.hold(data)
+    }
+
+    fn frame(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
+        self.pass(kept, at, accepted);
+    }
+
+    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+        self.pass_part(data, at, at);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
+        self.note_trailers(trailers, at);
+    }
+
+    fn end(&mut self, ending: Ending<'_, BodyError>, at: Nanos) {
+        match ending {
+            Ending::Ended => self.finish(None, at),
+            Ending::Error(error) => {
+                let fault = Fault {
+                    side: FaultSide::Server,
+                    kind: error.kind,
+                    text: format!("the upstream broke off its response: {}", error.text),
+                };
+                self.finish(Some(fault), at);
+            }
+            // Dropped next: see there.
+            Ending::Cancelled => {}
+        }
+    }
+}
