@@ -2,26 +2,18 @@
 //!
 //! What is written is borrowed, since a recorder encodes each head there is; what is read is owned.
 
-use bincode::enc::Encoder;
-use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
+use crate::trace::fields::{Fields, FieldsOf, headers};
 use crate::trace::mark::WirePolicy;
 use crate::trace::record::{
     DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Omission,
     OmitReason, Passed, RequestHead, ResponseHead, Trailers, Version,
 };
 use crate::trace::wire::Malformed;
-
-/// Header fields in order, a name for each value.
-type Fields = Vec<(String, Vec<u8>)>;
-
-/// What is laid out as [`Fields`].
-pub(super) struct FieldsOf<'a>(&'a HeaderMap);
 
 #[derive(Encode, Decode)]
 pub(super) struct WireHeader {
@@ -116,18 +108,6 @@ pub(super) struct WireMissing {
     bytes: u64,
 }
 
-fn headers(fields: Fields) -> Result<HeaderMap, Malformed> {
-    let mut headers = HeaderMap::with_capacity(fields.len().min(1 << 12));
-    for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| Malformed("a header name is not one"))?;
-        let value = HeaderValue::from_maybe_shared(Bytes::from(value))
-            .map_err(|_| Malformed("a header value is not one"))?;
-        headers.try_append(name, value).map_err(|_| Malformed("a head has too many fields"))?;
-    }
-    Ok(headers)
-}
-
 fn status(code: u16) -> Result<StatusCode, Malformed> {
     StatusCode::from_u16(code).map_err(|_| Malformed("a status is not one"))
 }
@@ -162,18 +142,6 @@ const DROP_REASONS: [DropReason; 4] = [
     DropReason::Damaged,
 ];
 const OMIT_REASONS: [OmitReason; 3] = [OmitReason::Sampled, OmitReason::Filtered, OmitReason::Cut];
-
-// === impl FieldsOf ===
-
-impl Encode for FieldsOf<'_> {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.0.len().encode(encoder)?;
-        for (name, value) in self.0 {
-            (name.as_str(), value.as_bytes()).encode(encoder)?;
-        }
-        Ok(())
-    }
-}
 
 // === impl WireHeader ===
 
