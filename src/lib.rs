@@ -73,9 +73,11 @@
 //!    `a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`,
 //!    `an_encrypted_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so`, `a_killed_recorder_loses_at_most_the_last_200_ms`,
 //!    `recorders_killed_at_random_moments_lose_no_flushed_record`
-//! 8. A release never waits for the disk. Due times are absolute, and fixed before the run unless they follow from the ends of
-//!    others (a reactive load); lateness is in every row. `memory_stays_flat_whatever_the_trace_holds`,
-//!    `a_stream_is_marked_frame_by_frame`, `no_failure_shrinks_a_closed_loop`
+//! 8. A release never waits for the disk: what is ready goes when it is due. (While thousands of results wait to be written,
+//!    nothing more is made ready, and the verdict says so: memory is bounded.) Due times are absolute, and fixed before the run
+//!    unless they follow from the ends of others (a reactive load); lateness is in every row.
+//!    `memory_stays_flat_whatever_the_trace_holds`, `a_stream_is_marked_frame_by_frame`, `no_failure_shrinks_a_closed_loop`,
+//!    `whoever_makes_releases_ready_waits_for_a_results_thread_that_is_behind`
 //! 9. Same trace, same options: the same bytes in the same order at the same due times, on every machine; of a reactive load,
 //!    whose due times are the target's doing, the same bytes in the plan's order.
 //!    `two_replays_and_a_dry_run_have_the_same_digest_and_another_seed_has_not`,

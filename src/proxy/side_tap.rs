@@ -149,38 +149,31 @@ impl Drop for SideTap {
     }
 }
 
-/// Watches a request body: what breaks it is the client.
-impl Tap<UploadError> for SideTap {
-    type Kept = Kept;
+/// What broke a body off.
+trait Breakage {
+    /// Returns whose fault it was, and what.
+    fn fault(&self) -> Fault;
+}
 
-    fn keep(&mut self, data: &Bytes) -> Kept {
-        self.hold(data)
+/// Of a request body: the client.
+impl Breakage for UploadError {
+    fn fault(&self) -> Fault {
+        Self::fault(self)
     }
+}
 
-    fn frame(&mut self, kept: Kept, at: Nanos, accepted: Nanos) {
-        self.pass(kept, at, accepted);
-    }
-
-    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
-        self.pass_part(data, at, at);
-    }
-
-    fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {
-        self.note_trailers(trailers, at);
-    }
-
-    fn end(&mut self, ending: Ending<'_, UploadError>, at: Nanos) {
-        match ending {
-            Ending::Ended => self.finish(None, at),
-            Ending::Error(error) => self.finish(Some(error.fault()), at),
-            // Dropped next: see there.
-            Ending::Cancelled => {}
+/// Of a response body: the upstream.
+impl Breakage for BodyError {
+    fn fault(&self) -> Fault {
+        Fault {
+            side: FaultSide::Server,
+            kind: self.kind,
+            text: format!("the upstream broke off its response: {}", self.text),
         }
     }
 }
 
-/// Watches a response body: what breaks it is the upstream.
-impl Tap<BodyError> for SideTap {
+impl<E: Breakage> Tap<E> for SideTap {
     type Kept = Kept;
 
     fn keep(&mut self, data: &Bytes) -> Kept {
@@ -199,17 +192,10 @@ impl Tap<BodyError> for SideTap {
         self.note_trailers(trailers, at);
     }
 
-    fn end(&mut self, ending: Ending<'_, BodyError>, at: Nanos) {
+    fn end(&mut self, ending: Ending<'_, E>, at: Nanos) {
         match ending {
             Ending::Ended => self.finish(None, at),
-            Ending::Error(error) => {
-                let fault = Fault {
-                    side: FaultSide::Server,
-                    kind: error.kind,
-                    text: format!("the upstream broke off its response: {}", error.text),
-                };
-                self.finish(Some(fault), at);
-            }
+            Ending::Error(error) => self.finish(Some(error.fault()), at),
             // Dropped next: see there.
             Ending::Cancelled => {}
         }
