@@ -54,16 +54,25 @@ impl Retention {
 
     /// Deletes what is not to be kept beside an open segment of `open` bytes.
     pub(crate) fn sweep(&mut self, open: u64, now: Nanos) {
-        while let Some(oldest) = self.closed.front() {
-            let held = open + self.closed.iter().map(|closed| closed.bytes).sum::<u64>();
-            let is_beyond = self.keep.bytes.is_some_and(|limit| held > limit);
-            let age = oldest.age + now.since(oldest.at);
-            let is_old = self.keep.age.is_some_and(|limit| age > limit);
-            if !(is_beyond || is_old) {
-                return;
-            }
+        while self.is_over(open, now) {
             self.delete_oldest();
         }
+    }
+
+    /// The same at the end, when none is open: the last one stays, however large it is.
+    pub(crate) fn last_sweep(&mut self, now: Nanos) {
+        while self.closed.len() > 1 && self.is_over(0, now) {
+            self.delete_oldest();
+        }
+    }
+
+    /// Returns whether the oldest is not to be kept.
+    fn is_over(&self, open: u64, now: Nanos) -> bool {
+        let Some(oldest) = self.closed.front() else { return false };
+        let held = open + self.closed.iter().map(|closed| closed.bytes).sum::<u64>();
+        let is_beyond = self.keep.bytes.is_some_and(|limit| held > limit);
+        let age = oldest.age + now.since(oldest.at);
+        is_beyond || self.keep.age.is_some_and(|limit| age > limit)
     }
 
     /// Deletes the oldest to make room, if segments may be deleted at all; says whether there was one.
@@ -109,4 +118,41 @@ impl Closed {
 pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(folder)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Segments of these bytes, closed a second apart; returns how many are deleted at the end, and before with one open.
+    #[track_caller]
+    fn check(keep: Keep, bytes: &[u64], open: u64, expected: (u32, u32)) {
+        let dir = tempfile::tempdir().unwrap();
+        let seconds = |n: usize| Nanos(n as u64 * 1_000_000_000);
+        let retention = || {
+            let mut retention = Retention::new(keep);
+            for (n, bytes) in bytes.iter().enumerate() {
+                // In a folder that is not there: nothing of this one is removed.
+                let path = dir.path().join("none").join(n.to_string());
+                retention.add(Closed::now(path, *bytes, seconds(n)));
+            }
+            retention
+        };
+        let (mut last, mut before) = (retention(), retention());
+        last.last_sweep(seconds(bytes.len()));
+        before.sweep(open, seconds(bytes.len()));
+        assert_eq!((last.deleted(), before.deleted()), expected);
+    }
+
+    #[test]
+    fn what_is_too_much_or_too_old_goes_and_the_last_one_stays_at_the_end() {
+        let bytes = |limit| Keep { bytes: Some(limit), ..Keep::default() };
+        let age = |seconds| Keep { age: Some(Duration::from_secs(seconds)), ..Keep::default() };
+        check(Keep::default(), &[9, 9, 9], 9, (0, 0));
+        check(bytes(20), &[9, 9, 9], 0, (1, 1));
+        check(bytes(20), &[9, 9, 9], 9, (1, 2));
+        check(bytes(5), &[9, 9, 9], 0, (2, 3));
+        check(age(2), &[9, 9, 9, 9], 9, (2, 2));
+        check(age(0), &[9, 9], 9, (1, 2));
+    }
 }

@@ -292,6 +292,8 @@ impl Roll {
             self.close(&written);
         }
         self.repacker.done(true).into_iter().for_each(|closed| self.retention.add(closed));
+        // What was being written again when it grew too old was not there to be deleted.
+        self.retention.last_sweep(now);
         Ok(Rolled {
             path: self.site.path().to_owned(),
             segments: self.done.segments,
