@@ -50,6 +50,10 @@ pub(super) struct RequestBody {
 #[derive(Clone, Debug)]
 pub(super) struct Done(Option<Arc<AtomicBool>>);
 
+/// Longest frame of which a copy is kept rather than a reference, by whoever keeps it: half of the buffer that hyper reads into.
+/// By reference it would keep the whole buffer alive, and the connection could not use that again.
+pub const COPY_UP_TO: usize = 4 << 10;
+
 /// Any error that can cross a thread.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 

@@ -64,13 +64,10 @@ impl Document {
         Self { lexer: Lexer::new(at), values: Values::default(), bytes: Vec::new() }
     }
 
-    /// Forgets the document, and keeps the memory unless it is much: the next begins at the beginning of a body.
+    /// Forgets the document, and keeps the memory: the next begins at the beginning of a body.
     pub(super) fn restart(&mut self) {
         self.lexer.restart();
         self.values = Values::default();
-        if self.bytes.capacity() > KEPT_BYTES {
-            self.bytes = Vec::new();
-        }
     }
 
     /// Replaces what is in the bytes from `from` to `until` of what is held.
@@ -88,7 +85,12 @@ impl Document {
         self.bytes.extend_from_slice(work.held.raw(from, until));
         self.lexer.seek(from);
         let values = &mut self.values;
-        self.lexer.push(&self.bytes, |path, part| values.part(work, around, path, part))?;
+        let read = self.lexer.push(&self.bytes, |path, part| values.part(work, around, path, part));
+        // A stream may have one large event, and be open for hours.
+        if self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+        read?;
         if let Doing::Text(text) = &mut self.values.doing {
             text.settle(work, More::Yes);
         }

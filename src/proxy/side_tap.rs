@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use crate::clock::Nanos;
 use crate::http::BodyError;
+use crate::http::body::COPY_UP_TO;
 use crate::http::tap::{Ending, Tap};
 use crate::proxy::exchange::Ledger;
 use crate::proxy::queue::Feed;
@@ -32,9 +33,6 @@ pub enum Kept {
     /// By reference.
     Large(Bytes),
 }
-
-/// Longest frame that is copied rather than held by reference: half of the buffer that hyper reads into.
-const COPY_UP_TO: usize = 4 << 10;
 
 // === impl SideTap ===
 

@@ -7,6 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
+use crate::http::body::COPY_UP_TO;
+
 /// Keeps the frames of one body.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
@@ -16,15 +18,13 @@ pub(super) struct Keeper {
     copied: usize,
 }
 
-/// Larger frames are kept by reference: they fill most of their buffer.
-const COPY_UP_TO: usize = 4 << 10;
 /// Room that is made at once for the small frames of a body, at most. It grows with the body.
 const ROOM_MOST: usize = 8 << 10;
 
 // === impl Keeper ===
 
 impl Keeper {
-    /// Returns what is kept of a frame.
+    /// Returns what is kept of a frame: of a large one, which fills most of its buffer, a reference.
     pub(super) fn frame(&mut self, data: Bytes) -> Bytes {
         if data.len() > COPY_UP_TO {
             return data;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::trace::wire::len_u64;
 #[derive(Debug)]
 pub(crate) struct Library {
     segments: Arc<[SegmentInfo]>,
+    spans: Spans,
     /// Unpacked shelves of the segments' places.
     places: Lru<(usize, usize), Arc<[Place]>>,
     chapters: Lru<(usize, u32, Extent), Arc<Loaded>>,
@@ -66,6 +68,15 @@ struct Lru<K, V> {
     budget: u64,
 }
 
+/// Which segments may hold an exchange. One that runs on is in several that follow each other; a trace has thousands of segments.
+#[derive(Debug, Default)]
+struct Spans {
+    /// The highest id up to each segment.
+    highest: Vec<ExchangeId>,
+    /// The lowest id from each segment on.
+    lowest: Vec<ExchangeId>,
+}
+
 /// Bytes of unpacked places that are kept.
 const PLACE_BUDGET: u64 = 2 << 20;
 /// Bytes of decoded zstd frames that are kept.
@@ -80,6 +91,7 @@ const READ: usize = 256 << 10;
 impl Library {
     pub(crate) fn new(segments: Arc<[SegmentInfo]>) -> Self {
         Self {
+            spans: segments.iter().map(|segment| segment.places.range()).collect(),
             segments,
             places: Lru::new(PLACE_BUDGET),
             chapters: Lru::new(CHAPTER_BUDGET),
@@ -87,6 +99,11 @@ impl Library {
             blobs: Lru::new(BLOB_BUDGET),
             losses: Vec::new(),
         }
+    }
+
+    /// Returns the segments that may hold something of an exchange.
+    pub(crate) fn segments_of(&self, id: ExchangeId) -> Range<usize> {
+        self.spans.of(id)
     }
 
     /// Returns where an exchange lies in a segment; none when nothing of it does.
@@ -219,6 +236,34 @@ fn load(
     }
 }
 
+// === impl Spans ===
+
+impl Spans {
+    fn of(&self, id: ExchangeId) -> Range<usize> {
+        let first = self.highest.partition_point(|highest| *highest < id);
+        first..self.lowest.partition_point(|lowest| *lowest <= id).max(first)
+    }
+}
+
+impl FromIterator<Option<(ExchangeId, ExchangeId)>> for Spans {
+    /// Collects the lowest and the highest id of each segment; none of one that holds no exchange.
+    fn from_iter<I: IntoIterator<Item = Option<(ExchangeId, ExchangeId)>>>(ranges: I) -> Self {
+        let (mut lowest, mut highest) = (Vec::new(), Vec::new());
+        let mut so_far = ExchangeId(0);
+        for range in ranges {
+            so_far = so_far.max(range.map_or(so_far, |(_, highest)| highest));
+            highest.push(so_far);
+            lowest.push(range.map_or(ExchangeId(u64::MAX), |(lowest, _)| lowest));
+        }
+        let mut from_here = ExchangeId(u64::MAX);
+        for id in lowest.iter_mut().rev() {
+            from_here = from_here.min(*id);
+            *id = from_here;
+        }
+        Self { highest, lowest }
+    }
+}
+
 // === impl Extent ===
 
 impl Extent {
@@ -306,5 +351,22 @@ mod tests {
         assert_eq!((lru.get(&2), lru.get(&3), lru.held), (None, Some(3), 7));
         lru.make_room(11);
         assert_eq!((lru.get(&0), lru.held), (None, 0));
+    }
+
+    #[test]
+    fn an_exchange_is_looked_for_where_it_may_be() {
+        let range = |lowest, highest| Some((ExchangeId(lowest), ExchangeId(highest)));
+        // The exchange 3 runs on through two segments more, of which one holds nothing else.
+        let ranges = [range(1, 4), None, range(3, 3), range(3, 9), range(10, 12)];
+        let spans: Spans = ranges.into_iter().collect();
+        let check = |id, expected: Range<usize>| assert_eq!(spans.of(ExchangeId(id)), expected);
+        check(0, 0..0);
+        check(1, 0..1);
+        check(3, 0..4);
+        check(4, 0..4);
+        check(5, 3..4);
+        check(10, 4..5);
+        check(13, 5..5);
+        assert_eq!(Spans::default().of(ExchangeId(1)), 0..0);
     }
 }

@@ -13,8 +13,8 @@ pub(crate) struct Places {
     shelves: Vec<Packed>,
     /// What comes after them, not packed yet.
     last: Vec<Place>,
-    /// The highest id.
-    highest: Option<ExchangeId>,
+    /// The lowest and the highest id.
+    range: Option<(ExchangeId, ExchangeId)>,
     len: usize,
 }
 
@@ -35,10 +35,10 @@ impl Places {
     /// Adds the place of an exchange with a higher id than those before it; returns whether it has one.
     #[must_use]
     pub(crate) fn push(&mut self, place: Place) -> bool {
-        if self.highest.is_some_and(|highest| highest >= place.id) {
+        if self.range.is_some_and(|(_, highest)| highest >= place.id) {
             return false;
         }
-        self.highest = Some(place.id);
+        self.range = Some((self.range.map_or(place.id, |(lowest, _)| lowest), place.id));
         self.last.push(place);
         self.len += 1;
         if self.last.len() == TOGETHER {
@@ -60,6 +60,11 @@ impl Places {
         self.len
     }
 
+    /// Returns the lowest and the highest id; none when there are none.
+    pub(crate) fn range(&self) -> Option<(ExchangeId, ExchangeId)> {
+        self.range
+    }
+
     /// Returns all of them, by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Place> {
         self.shelves
@@ -74,7 +79,7 @@ impl Places {
             Some(first) if first.id <= id => self.shelves.len(),
             _ => self.shelves.partition_point(|packed| packed.first <= id).checked_sub(1)?,
         };
-        self.highest.is_some_and(|highest| id <= highest).then_some(before)
+        self.range.is_some_and(|(_, highest)| id <= highest).then_some(before)
     }
 
     /// Returns the places on a shelf, by id.

@@ -262,7 +262,7 @@ impl Trace {
 
     fn read(&mut self, id: ExchangeId, extent: Extent) -> Result<Option<Exchange>, TraceError> {
         let mut assembler = Assembler::default();
-        for segment in 0..self.segments.len() {
+        for segment in self.library.segments_of(id) {
             let Some(place) = self.library.place(segment, id) else { continue };
             let info = &self.segments[segment];
             let until = match extent {

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use reenact::clock::Clock;
-use reenact::http::server;
 use reenact::replay::call::Limits;
 use reenact::replay::ending::Aborts;
 use reenact::results::rows::Measurement;
 use reenact::trace::record::Outcome;
 
-use crate::replay_support::{Options, Recorded, replay, replay_until};
+use crate::replay_support::{Options, Recorded, replay, replay_until, serve};
 use crate::support::{Peer, Upstream};
 
 const BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -344,24 +343,13 @@ impl Drop for Endless {
 #[test]
 fn an_abort_resets_its_stream_and_leaves_the_others_on_the_connection_alone() {
     let (gone, seen) = channel();
-    let (address, bound) = channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            address.send(listener.local_addr().unwrap()).unwrap();
-            let make = move |_accepted| {
-                let gone = gone.clone();
-                service_fn(move |_request: http::Request<hyper::body::Incoming>| {
-                    let next = Box::pin(tokio::time::sleep(Duration::ZERO));
-                    let body = Endless { gone: gone.clone(), next };
-                    std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(body)))
-                })
-            };
-            let options = server::ServerOptions::default();
-            server::run(listener, options, make, std::future::pending::<()>(), Duration::ZERO)
-                .await;
-        });
+    let url = serve(move |_accepted| {
+        let gone = gone.clone();
+        service_fn(move |_request| {
+            let next = Box::pin(tokio::time::sleep(Duration::ZERO));
+            let body = Endless { gone: gone.clone(), next };
+            std::future::ready(Ok(http::Response::new(body)))
+        })
     });
     let frames = |n: u64| (1..=n).map(|n| (n * 10, token("a"))).collect();
     let left = |n| Recorded {
@@ -370,10 +358,7 @@ fn an_abort_resets_its_stream_and_leaves_the_others_on_the_connection_alone() {
         outcome: Outcome::Cancelled,
         ..Recorded::chat(0, BODY)
     };
-    let options = Options {
-        speak: reenact::replay::route::Speak::Http2,
-        ..Options::to(&[format!("http://{}", bound.recv().unwrap())])
-    };
+    let options = Options { speak: reenact::replay::route::Speak::Http2, ..Options::to(&[url]) };
     let finished = replay(&[left(2), left(20)], options);
     for row in &finished.rows {
         assert_eq!(fate(row), "cancelled client disconnected 200");

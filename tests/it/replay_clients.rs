@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use reenact::clock::Clock;
-use reenact::http::server;
 use reenact::replay::call::Limits;
 use reenact::replay::connections::Connections;
 use reenact::replay::ending::Aborts;
@@ -16,7 +15,7 @@ use reenact::replay::route::Speak;
 use reenact::results::rows::Measurement;
 use reenact::trace::record::Outcome;
 
-use crate::replay_support::{Options, Recorded, reenact, replay};
+use crate::replay_support::{Options, Recorded, reenact, replay, serve};
 use crate::support::{Peer, Upstream};
 
 const BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -263,28 +262,16 @@ fn the_turns_of_a_session_share_a_connection() {
 
 /// Starts a server that speaks HTTP/2 and answers after 300 ms; returns its URL and a count of its connections.
 fn slow_http2() -> (String, Arc<AtomicU64>) {
-    let (address, bound) = channel();
     let accepted = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&accepted);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            address.send(listener.local_addr().unwrap()).unwrap();
-            let make = move |_accepted| {
-                count.fetch_add(1, Ordering::Relaxed);
-                service_fn(|_request: http::Request<hyper::body::Incoming>| async {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                    let body = http_body_util::Full::new(bytes::Bytes::from_static(b"{}"));
-                    Ok::<_, std::convert::Infallible>(http::Response::new(body))
-                })
-            };
-            let options = server::ServerOptions::default();
-            let never = std::future::pending::<()>();
-            server::run(listener, options, make, never, Duration::ZERO).await;
-        });
+    let url = serve(move |_accepted| {
+        count.fetch_add(1, Ordering::Relaxed);
+        service_fn(|_request| async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(http::Response::new(http_body_util::Full::new(bytes::Bytes::from_static(b"{}"))))
+        })
     });
-    (format!("http://{}", bound.recv().unwrap()), accepted)
+    (url, accepted)
 }
 
 /// Over HTTP/2 exchanges share a connection at the same time, if they share one at all.

@@ -1,13 +1,19 @@
 //! What the tests of replay share: traces made by hand, runs of them, and their rows.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use reenact::clock::{Anchor, Clock, Nanos};
+use reenact::http::server::{self, Accepted, ServerOptions};
 use reenact::replay::balance::{Balance, Balancer};
 use reenact::replay::call::Limits;
 use reenact::replay::connections::Connections;
@@ -310,6 +316,28 @@ pub(crate) fn replay_until(
     bookkeeper.finish().unwrap().writer.finish(manifest).unwrap();
     let (rows, frames) = rows(&run);
     Finished { ran, rows, frames }
+}
+
+/// Starts a server of HTTP/1.1 and HTTP/2, which ends with the process; returns its URL. `make` makes
+/// the service of one connection.
+pub(crate) fn serve<M, S, B>(make: M) -> String
+where
+    M: Fn(Accepted) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let (address, bound) = channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            address.send(listener.local_addr().unwrap()).unwrap();
+            let never = std::future::pending::<()>();
+            server::run(listener, ServerOptions::default(), make, never, Duration::ZERO).await;
+        });
+    });
+    format!("http://{}", bound.recv().unwrap())
 }
 
 /// Returns the rows of a run by exchange and round, and its frames.
