@@ -18,20 +18,20 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use tokio::task::unconstrained;
 
 use crate::clock::{Clock, Nanos};
+use crate::http::attempt::{Failed, Opening, Stale};
 use crate::http::boarding::{Boarding, Carried};
 use crate::http::body::{BoxError, Done, RequestBody, ResponseBody};
 use crate::http::connect::{Opened, open};
-use crate::http::error::{SendError, classify, describe};
+use crate::http::error::SendError;
 use crate::http::form::{for_h1, for_h2};
 use crate::http::options::{ClientOptions, Protocol};
 use crate::http::origin::{Origin, Scheme};
 use crate::http::pool::{Lease, Pool, Pooled, Shared};
 use crate::http::shake::{shake_h1, shake_h2};
-use crate::trace::record::{FaultKind, Version};
+use crate::trace::record::Version;
 
 /// A client of one origin. Clones share its connections.
 #[derive(Clone)]
@@ -54,12 +54,6 @@ struct Inner {
 enum Ready {
     Http1(Box<Pooled>),
     Http2(Shared),
-}
-
-/// A failed attempt: the error, and the request if none of it has left.
-struct Failed {
-    error: SendError,
-    unsent: Option<Request<RequestBody>>,
 }
 
 // === impl Client ===
@@ -359,20 +353,6 @@ impl Client {
     }
 }
 
-/// Whether a failed attempt was made on a connection that had been idle, which may have died unseen.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stale {
-    Yes,
-    No,
-}
-
-/// What opening a connection took.
-#[derive(Clone, Copy, Default)]
-struct Opening {
-    connect_ns: u64,
-    tls_ns: u64,
-}
-
 fn finish(
     response: Response<Incoming>,
     lease: Option<Lease>,
@@ -385,23 +365,4 @@ fn finish(
 
 fn nanos(duration: Duration) -> u64 {
     Nanos::from(duration).0
-}
-
-// === impl Failed ===
-
-impl Failed {
-    fn new(
-        mut error: TrySendError<Request<RequestBody>>,
-        carried: Carried,
-        response_started: bool,
-    ) -> Self {
-        let unsent = error.take_message();
-        let cause = error.into_error();
-        let kind = match classify(&cause) {
-            FaultKind::Other if cause.is_canceled() => FaultKind::Closed,
-            kind => kind,
-        };
-        let text = describe(&cause);
-        Self { error: SendError { kind, text, carried: Some(carried), response_started }, unsent }
-    }
 }

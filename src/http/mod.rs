@@ -9,6 +9,7 @@
 //! * [`workers`]: threads that serve connections.
 //! * [`tls`]: certificates and roots for both.
 
+mod attempt;
 mod boarding;
 pub mod body;
 pub mod client;

@@ -14,7 +14,7 @@
 //! | [`scale`] | what is replayed of what was recorded: shares, copies, shorter gaps |
 //! | [`plan`] | starts and options to due times, pure (`dues.rs` walks them); [`arrival`] has the random processes, [`stages`] loads that change by plan |
 //! | [`search`] | which load is tried next in a search for the highest |
-//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs (`constraint.rs`: where they must not be) |
+//! | [`rewrite`] | the request to send from the recorded one; [`splice`] changes JSON in place, [`pin`] lengths of outputs, in the words of a [`family`] of servers (`constraint.rs`: where they must not be) |
 //! | [`feeder`] | makes releases ready ahead of their due times, within a byte budget |
 //! | [`pacer`] | one thread that releases each when it is due |
 //! | [`load`] | reactive loads, pure: which release follows from which end |
@@ -43,6 +43,7 @@ pub mod connections;
 mod constraint;
 mod dues;
 pub mod ending;
+pub mod family;
 pub mod feeder;
 pub mod history;
 mod keep;

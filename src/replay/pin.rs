@@ -22,10 +22,8 @@
 //! Constrained decoding is left alone: a grammar that has come to its end has no next token, and a server that may not stop
 //! then fails or repeats for ever.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::replay::constraint::{Members, has_choices, is_constrained};
+use crate::replay::family::Family;
 use crate::replay::splice;
 use crate::results::rows::Measurement;
 
@@ -36,24 +34,6 @@ pub struct Lengths {
     pub pin: Option<Family>,
     /// Longest output to ask for, in tokens.
     pub cap: Option<u64>,
-}
-
-/// A family of servers, as far as lengths go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Family {
-    /// By the request's own API; for OpenAI's, what vLLM, SGLang and llama.cpp understand.
-    #[default]
-    Auto,
-    /// llama.cpp's server.
-    LlamaCpp,
-    /// Ollama.
-    Ollama,
-    /// SGLang.
-    Sglang,
-    /// Hugging Face's text-generation-inference.
-    Tgi,
-    /// vLLM.
-    Vllm,
 }
 
 /// What is known of a recorded output's length.
@@ -115,11 +95,6 @@ pub struct Edited {
     /// Whether a cap found no place.
     pub misfit: bool,
 }
-
-/// A text that is no [`Family`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no family of servers: say auto, vllm, sglang, tgi, llamacpp or ollama")]
-pub struct NoFamily(String);
 
 /// The form of a request body: where its lengths stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,32 +180,6 @@ fn set_all(body: &[u8], sets: &[(splice::Path, String)]) -> Option<Option<Vec<u8
         changed = Some(splice::set(changed.as_deref().unwrap_or(body), path, value)?);
     }
     Some(changed)
-}
-
-// === impl Family ===
-
-impl FromStr for Family {
-    type Err = NoFamily;
-
-    fn from_str(text: &str) -> Result<Self, NoFamily> {
-        [Self::Auto, Self::LlamaCpp, Self::Ollama, Self::Sglang, Self::Tgi, Self::Vllm]
-            .into_iter()
-            .find(|family| family.to_string() == text)
-            .ok_or_else(|| NoFamily(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::LlamaCpp => "llamacpp",
-            Self::Ollama => "ollama",
-            Self::Sglang => "sglang",
-            Self::Tgi => "tgi",
-            Self::Vllm => "vllm",
-        })
-    }
 }
 
 // === impl Length ===
@@ -598,13 +547,5 @@ mod tests {
             Pinned::Estimate { tokens: 20 }.settle(&answer(7, "usage", "complete")),
             "missed"
         );
-    }
-
-    #[test]
-    fn families_are_named_as_on_the_command_line() {
-        for name in ["auto", "vllm", "sglang", "tgi", "llamacpp", "ollama"] {
-            assert_eq!(name.parse::<Family>().unwrap().to_string(), name);
-        }
-        assert!("gpt".parse::<Family>().unwrap_err().to_string().contains("vllm"));
     }
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use crate::clock::Nanos;
 use crate::trace::codec::{side_code, side_of};
-use crate::trace::columns::{Key, Stamp, TAG_RESPONSE, put_deltas, take_deltas};
+use crate::trace::columns::{Key, Stamp, TAG_RESPONSE};
+use crate::trace::filling::{put_deltas, take_deltas};
 use crate::trace::record::{BareFrame, ExchangeId, Side};
 use crate::trace::wire::{Cursor, Malformed, RESERVE, len_u64, put_varint, put_zigzag, to_len};
 

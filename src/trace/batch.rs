@@ -65,6 +65,17 @@ pub(crate) struct Batch {
     pub(crate) unknown: u64,
 }
 
+/// What a decoder says.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It needs more bytes, or the file has ended.
+    More,
+    /// A block.
+    Block(Box<Batch>),
+    /// Bytes that can't be read.
+    Loss(Loss),
+}
+
 // === impl Loss ===
 
 impl fmt::Display for Loss {

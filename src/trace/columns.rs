@@ -11,9 +11,10 @@ use bytes::Bytes;
 use crate::clock::Nanos;
 use crate::trace::codec::side_code;
 use crate::trace::common::{common_back, common_front};
+use crate::trace::filling::{Filling, encode_lens, encode_times};
 use crate::trace::record::{ExchangeId, Side};
 use crate::trace::unwritten::Frames;
-use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint, put_zigzag, to_len, unzigzag};
+use crate::trace::wire::{len_u64, put_varint, put_zigzag, to_len};
 
 /// Frames of one side of one exchange that follow each other, their stamps in ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,19 +95,6 @@ pub(crate) struct Shape {
 
 pub(crate) type Key = (ExchangeId, Side);
 
-/// A run that is being filled.
-#[derive(Debug, Default)]
-struct Filling {
-    /// The offset when the bytes are in pieces.
-    pieces: Option<u64>,
-    /// The stream before the run.
-    before: Shape,
-    frames: Vec<Stamp>,
-    shared: Vec<(u64, u64)>,
-    middles: Vec<u8>,
-    middle_lens: Vec<usize>,
-}
-
 /// Tag bit of a run: of the response.
 pub(crate) const TAG_RESPONSE: u8 = 1;
 /// Tag bit of a run: its bytes are in pieces.
@@ -121,8 +109,8 @@ pub(crate) const MAX_INLINE: usize = 4 << 10;
 const MAX_SPARE: usize = 256;
 const MAX_SPARE_SMALL: usize = 4 << 10;
 /// Room for frames, and for bytes, of a run or stream that held few.
-const FEW_FRAMES: usize = 8;
-const FEW_BYTES: usize = 1 << 10;
+pub(super) const FEW_FRAMES: usize = 8;
+pub(super) const FEW_BYTES: usize = 1 << 10;
 /// Bytes that a fresh look at what two frames share must gain over the places of the frame before.
 const WORTH_MOVING: usize = 12;
 
@@ -254,111 +242,6 @@ impl FrameColumns {
         key: Key,
     ) -> &'a mut Stream {
         streams.entry(key).or_insert_with(|| idle.pop().unwrap_or_default())
-    }
-}
-
-/// Appends what frames share, as changes, then the lengths of what they don't.
-fn encode_lens<'a>(runs: impl Iterator<Item = &'a Filling> + Clone, out: &mut Vec<u8>) {
-    for run in runs.clone() {
-        let mut previous = run.before.front;
-        for &(front, _) in &run.shared {
-            put_zigzag(out, front.wrapping_sub(previous).cast_signed());
-            previous = front;
-        }
-    }
-    for run in runs.clone() {
-        let mut previous = run.before.back;
-        for &(_, back) in &run.shared {
-            put_zigzag(out, back.wrapping_sub(previous).cast_signed());
-            previous = back;
-        }
-    }
-    for run in runs {
-        if run.pieces.is_some() {
-            run.frames.iter().for_each(|frame| put_varint(out, frame.len));
-        } else if !run.is_terminated() {
-            run.middle_lens.iter().for_each(|&len| put_varint(out, len_u64(len)));
-        }
-    }
-}
-
-/// Appends the times: of each, what came before is taken off, and the rest cut into columns by byte.
-fn encode_times<'a>(runs: impl Iterator<Item = &'a Filling> + Clone, out: &mut Vec<u8>) {
-    let mut deltas = Vec::new();
-    let mut first = 0;
-    for run in runs.clone() {
-        let mut previous = run.before.at.unwrap_or(first);
-        first = run.frames.first().map_or(first, |frame| frame.at);
-        for frame in &run.frames {
-            deltas.push(frame.at.wrapping_sub(previous));
-            previous = frame.at;
-        }
-    }
-    put_deltas(&deltas, out);
-    for frame in runs.flat_map(|run| &run.frames) {
-        put_varint(out, frame.lag);
-    }
-}
-
-/// Appends differences of times, cut into columns by byte.
-pub(crate) fn put_deltas(deltas: &[u64], out: &mut Vec<u8>) {
-    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[0]));
-    out.extend(deltas.iter().map(|delta| delta.to_le_bytes()[1]));
-    for delta in deltas {
-        put_zigzag(out, delta.cast_signed() >> 16);
-    }
-}
-
-/// Reads `total` differences back.
-pub(crate) fn take_deltas(cursor: &mut Cursor, total: usize) -> Result<Vec<u64>, Malformed> {
-    let low = cursor.take(total)?;
-    let middle = cursor.take(total)?;
-    let high = cursor.varints(total)?.into_iter();
-    let bytes = low.iter().zip(middle.iter());
-    let delta = |((low, middle), high): ((&u8, &u8), u64)| {
-        unzigzag(high) << 16 | u64::from(*middle) << 8 | u64::from(*low)
-    };
-    Ok(bytes.zip(high).map(delta).collect())
-}
-
-// === impl Filling ===
-
-impl Filling {
-    fn begin(&mut self, pieces: Option<u64>, before: Shape) {
-        (self.pieces, self.before) = (pieces, before);
-        self.frames.clear();
-        self.shared.clear();
-        self.middles.clear();
-        self.middle_lens.clear();
-    }
-
-    fn is_small(&self) -> bool {
-        self.frames.capacity() <= FEW_FRAMES && self.middles.capacity() <= FEW_BYTES
-    }
-
-    fn tag(&self) -> u8 {
-        match self.pieces {
-            Some(_) => TAG_PIECES,
-            None if self.is_terminated() => TAG_TERMINATED,
-            None => 0,
-        }
-    }
-
-    fn is_terminated(&self) -> bool {
-        self.pieces.is_none() && memchr::memchr(TERMINATOR, &self.middles).is_none()
-    }
-
-    fn encode_middles(&self, out: &mut Vec<u8>) {
-        if !self.is_terminated() {
-            out.extend_from_slice(&self.middles);
-            return;
-        }
-        let mut at = 0;
-        for &len in &self.middle_lens {
-            out.extend_from_slice(&self.middles[at..at + len]);
-            out.push(TERMINATOR);
-            at += len;
-        }
     }
 }
 

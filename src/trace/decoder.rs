@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::trace::bare::decode_bare;
-use crate::trace::batch::{Batch, Loss, LossCause};
+use crate::trace::batch::{Batch, Loss, LossCause, Step};
 use crate::trace::block::Start;
 use crate::trace::codec::{decode_counters, decode_event, decode_header};
 use crate::trace::compress::Decompressor;
@@ -60,17 +60,6 @@ enum State {
         cause: LossCause,
         why: String,
     },
-}
-
-/// What a decoder says.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// It needs more bytes, or the file has ended.
-    More,
-    /// A block.
-    Block(Box<Batch>),
-    /// Bytes that can't be read.
-    Loss(Loss),
 }
 
 // === impl Decoder ===

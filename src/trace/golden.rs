@@ -3,9 +3,8 @@
 //! `REENACT_BLESS=1 cargo test golden` makes those that are missing; one that exists stays as it is for ever, so that what
 //! was written once can be read for ever. The files are read by these tests and by `tests/compat/trace_reader.py`.
 
-use crate::trace::golden_making::{
-    bared, expected, files, folder, hashed, hashed_header, header, left_out, make_missing, ticked,
-};
+use crate::trace::golden_events::{bared, hashed, hashed_header, header, left_out};
+use crate::trace::golden_making::{expected, files, folder, make_missing, ticked};
 use crate::trace::record::{Counters, Event, ExchangeId, Side};
 use crate::trace::{Assembler, FrameView, ReadOptions, Trace, verify};
 

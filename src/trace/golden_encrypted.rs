@@ -5,7 +5,8 @@ use std::fs;
 use crate::trace::envelope::ENVELOPE_FRONT_LEN;
 use crate::trace::format::{BLOCK_HEADER_LEN, MAGIC_LEN, MARKER};
 use crate::trace::golden::check;
-use crate::trace::golden_making::{expected, folder, header, make_missing, whole};
+use crate::trace::golden_events::header;
+use crate::trace::golden_making::{expected, folder, make_missing, whole};
 use crate::trace::{
     Assembler, Identity, ReadOptions, Recipient, Recipients, Trace, TraceError, parse_keys, verify,
 };

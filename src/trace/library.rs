@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::trace::assemble::{Part, parts};
-use crate::trace::batch::Loss;
-use crate::trace::decoder::{Decoder, Step};
+use crate::trace::batch::{Loss, Step};
+use crate::trace::decoder::Decoder;
 use crate::trace::error::TraceError;
 use crate::trace::index::Place;
 use crate::trace::open::SegmentInfo;

@@ -29,6 +29,7 @@ mod entries;
 mod envelope;
 mod error;
 mod fields;
+mod filling;
 mod finding;
 mod format;
 mod frame;
@@ -36,6 +37,8 @@ mod frame;
 mod golden;
 #[cfg(test)]
 mod golden_encrypted;
+#[cfg(test)]
+mod golden_events;
 #[cfg(test)]
 mod golden_making;
 mod header;
@@ -62,6 +65,7 @@ mod repack;
 mod resolve;
 mod retention;
 mod roll;
+mod roll_options;
 mod scan;
 mod seal;
 mod segment;
@@ -96,7 +100,8 @@ pub use reader::{FileHealth, Health, Trace};
 pub use recover::{RecoverError, Recovered, RecoveredFile, Recovery, recover, recover_with};
 pub use resolve::Missing;
 pub use retention::Keep;
-pub use roll::{GIVE_UP_AFTER, Roll, RollOptions, Rolled};
+pub use roll::{GIVE_UP_AFTER, Roll};
+pub use roll_options::{RollOptions, Rolled};
 pub use scan::Scan;
 pub use site::Site;
 pub use unwritten::{Frames, Legacy, Lost};

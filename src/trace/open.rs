@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::assemble::{Part, parts};
-use crate::trace::batch::{Batch, Loss, LossCause};
-use crate::trace::decoder::{Decoder, Step};
+use crate::trace::batch::{Batch, Loss, LossCause, Step};
+use crate::trace::decoder::Decoder;
 use crate::trace::envelope::{Access, ReadOptions, access};
 use crate::trace::error::TraceError;
 use crate::trace::format::{END_MAGIC, FormatVersion, MAGIC_LEN, NotReadable, TAIL_LEN, VERSION};

@@ -90,7 +90,7 @@ impl Relabel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::golden_making::{bared, hashed};
+    use crate::trace::golden_events::{bared, hashed};
 
     /// Also what an exchange says of its prompt, and frames without their bytes.
     #[test]

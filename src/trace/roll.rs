@@ -14,7 +14,8 @@ use crate::clock::Nanos;
 use crate::trace::index::Totals;
 use crate::trace::record::{Counters, DropReason, Event, FrameRef, Gap, Header};
 use crate::trace::repack::Repacker;
-use crate::trace::retention::{Closed, Keep, Retention, free_bytes};
+use crate::trace::retention::{Closed, Retention, free_bytes};
+use crate::trace::roll_options::{RollOptions, Rolled};
 use crate::trace::site::{Site, make_folder};
 use crate::trace::unwritten::{Frames, Legacy, Lost};
 use crate::trace::writer::{Pressure, Summary, WriteError, Writer, WriterOptions, open_path};
@@ -47,38 +48,6 @@ pub struct Roll {
     done: Done,
     /// How long each fsync of segments took that are closed.
     syncs: Vec<Duration>,
-}
-
-/// How a trace is cut into segments, and what is kept of them.
-#[derive(Clone, Debug, Default)]
-pub struct RollOptions {
-    /// How each segment is written.
-    pub writer: WriterOptions,
-    /// Bytes in the file after which the next begins.
-    pub segment_bytes: Option<u64>,
-    /// Time after which the next begins.
-    pub segment_time: Option<Duration>,
-    /// What is kept of closed segments.
-    pub keep: Keep,
-    /// Bytes that must stay free on the file system: with fewer nothing is written.
-    pub min_free: u64,
-}
-
-/// What was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rolled {
-    /// The file, or the folder.
-    pub path: PathBuf,
-    /// Segments that were written.
-    pub segments: u32,
-    /// Of these, deleted since.
-    pub deleted: u32,
-    /// Bytes of all that were written.
-    pub bytes: u64,
-    /// What they hold.
-    pub totals: Totals,
-    /// The counters at the end.
-    pub counters: Counters,
 }
 
 /// What became of the segments before.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::trace::assemble::{Part, parts};
 use crate::trace::bare::BareCursor;
-use crate::trace::batch::{Batch, Loss};
-use crate::trace::decoder::{Decoder, Step};
+use crate::trace::batch::{Batch, Loss, Step};
+use crate::trace::decoder::Decoder;
 use crate::trace::error::TraceError;
 use crate::trace::library::{Extent, Library, Shelf};
 use crate::trace::open::SegmentInfo;

@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use crate::trace::codec::side_of;
 use crate::trace::columns::{
     Cut, Key, MAX_INLINE, Place, Run, Shape, Stamp, TAG_PIECES, TAG_RESPONSE, TAG_TERMINATED,
-    TERMINATOR, take_deltas,
+    TERMINATOR,
 };
+use crate::trace::filling::take_deltas;
 use crate::trace::record::{ExchangeId, Side};
 use crate::trace::wire::{Cursor, Malformed, RESERVE, len_u64, to_len, unzigzag};
 

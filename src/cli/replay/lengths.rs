@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::replay::pin::{Family, Lengths};
+use crate::replay::family::Family;
+use crate::replay::pin::Lengths;
 
 /// How long outputs are
 #[derive(Clone, Debug, Args)]
