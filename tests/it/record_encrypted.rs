@@ -251,13 +251,13 @@ fn what_is_made_of_an_encrypted_trace_is_encrypted_or_said_to_be_in_the_clear() 
         let out = place("plain");
         let words = run(&out, &["--plain"], 0);
         assert!(words.contains("is not encrypted: anybody can read it"), "{words}");
-        assert_eq!(Trace::open(&out).unwrap().entries().len(), 6);
+        assert_eq!(Trace::open(&out).unwrap().exchanges(), 6);
 
         let out = place("sealed");
         let words = run(&out, &["--encrypt-to", KEYS[2].0], 0);
         assert!(!words.contains("anybody"), "{words}");
         let trace = Trace::open_with(&out, &identities(&[2])).unwrap();
-        assert_eq!(trace.entries().len(), 6);
+        assert_eq!(trace.exchanges(), 6);
         assert!(Trace::open(&out).is_err());
     }
 }

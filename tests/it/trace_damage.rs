@@ -160,7 +160,7 @@ fn a_trace_cut_at_any_byte_reads_up_to_its_last_flush_and_says_so() {
                     let id = found.request.exchange;
                     is_part_of(found, whole.iter().find(|e| e.request.exchange == id).unwrap());
                 }
-                assert_eq!(trace.entries().len(), read.len());
+                assert_eq!(trace.exchanges(), read.len());
             }
         }
     }

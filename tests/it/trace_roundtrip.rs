@@ -46,7 +46,7 @@ fn check(events: &[Event], options: WriterOptions) {
     let scanned = Assembler::all(scan.by_ref().map(Result::unwrap));
     assert_eq!((scan.losses(), scan.missing()), (&[][..], Default::default()));
     assert_eq!(scanned, written);
-    assert_eq!(trace.entries().len(), written.len());
+    assert_eq!([trace.exchanges(), trace.entries().len()], [written.len(); 2]);
     for exchange in &written {
         let id = exchange.request.exchange;
         assert_eq!(trace.exchange(id).unwrap().as_ref(), Some(exchange));
