@@ -1,4 +1,4 @@
-//! Several targets: who gets what, what is said of each, and the same traffic to two at a time.
+//! Several targets: who gets what, what is said of each, the same traffic to two at a time; and one that refuses everything.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -189,6 +189,52 @@ fn a_balance_that_can_not_work_ends_at_once() {
         assert_eq!(output.status.code(), Some(2), "{args:?} {said}");
         assert!(said.contains(words), "{args:?} {said}");
     }
+}
+
+/// A server that answers everything with this status.
+fn refusing(status: &str) -> Upstream {
+    Upstream::answering(format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}"))
+}
+
+#[test]
+fn a_target_that_answers_404_to_everything_ends_the_run_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // The last is due in an hour.
+    let mut recorded = chats(30, 1);
+    recorded.push(Recorded::chat(3_600_000, r#"{"model":"m"}"#));
+    let trace = write_trace(folder.path(), &recorded).display().to_string();
+    let check = |status: &str, name: &str, flags: &[&str], fails: bool, words: &[&str]| {
+        let out = folder.path().join(name);
+        let url = refusing(status).url();
+        let to = out.display().to_string();
+        let output =
+            reenact(&[&["replay", &trace, "--target", &url, "--out", &to], flags].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let has_failed = output.status.code() == Some(1);
+        assert_eq!(has_failed, fails, "{status} {flags:?}: {text}");
+        for words in words {
+            assert!(text.contains(words), "{text}");
+        }
+        rows(&out).0.len()
+    };
+    let n = check(
+        "404 Not Found",
+        "a",
+        &[],
+        true,
+        &[
+            "requests with 404 (the last: POST /v1/chat/completions)",
+            "--keep-going",
+            "answers so far are in",
+        ],
+    );
+    assert!((20..=30).contains(&n), "{n} rows");
+    check("401 Unauthorized", "b", &["--concurrency", "2"], true, &["--api-key-env"]);
+    check("404 Not Found", "c", &["--limit", "2"], true, &["each of its first 2 requests"]);
+    let n = check("404 Not Found", "d", &["--limit", "25", "--keep-going"], false, &[]);
+    assert_eq!(n, 25);
+    // An error that says nothing about the plan is a result.
+    check("500 Oops", "e", &["--limit", "25"], false, &[]);
 }
 
 /// Two simulated servers of different speed: the mirror tells them apart in one run.
