@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use crate::clock::Nanos;
 use crate::http::error::{classify, describe};
 use crate::http::pool::{Lease, Pooled};
+use crate::http::wakes;
 use crate::trace::record::FaultKind;
 
 /// A response body.
@@ -102,7 +103,13 @@ impl ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Its outcome is told by the body: an error there, or the end.
         let _ended = connection.poll_drive(cx);
-        Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+        let mut quiet = Context::from_waker(Waker::noop());
+        let (polled, held) = wakes::hold(|| Pin::new(incoming).poll_frame(&mut quiet));
+        // Who took a frame comes back for the next, and drives the connection then.
+        if polled.is_pending() {
+            held.pass_on();
+        }
+        polled
     }
 }
 

@@ -6,7 +6,7 @@
 //! * [`side`]: a small server beside it, for those who look after the process.
 //! * [`limits`]: how much a server takes from one client, and how long it waits for it ([`heads`], [`stall`]).
 //! * [`tap`]: watches a body: every frame once, exactly one end.
-//! * [`workers`]: threads that serve connections.
+//! * [`workers`]: threads that serve connections; [`wakes`]: what their tasks need not be woken for.
 //! * [`tls`]: certificates and roots for both.
 
 mod attempt;
@@ -31,6 +31,7 @@ pub mod stall;
 pub mod stream;
 pub mod tap;
 pub mod tls;
+pub mod wakes;
 pub mod workers;
 
 pub use boarding::{Boarding, Carried};

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::http::wakes::Relay;
+
 /// Runs a poll of what serves a connection; a place to prepare for it, and to hand on what it brought.
 pub type Around = fn(&mut dyn FnMut());
 
@@ -41,9 +43,10 @@ pub(super) struct Seat {
     connections: Arc<AtomicUsize>,
 }
 
-/// A future whose polls all happen within an [`Around`].
+/// A future whose polls all happen within an [`Around`], and whose wake-ups go through a [`Relay`].
 pub(super) struct Surrounded<F> {
     around: Around,
+    relay: Relay,
     inner: Pin<Box<F>>,
 }
 
@@ -116,16 +119,18 @@ impl Drop for Seat {
 
 impl<F: Future> Surrounded<F> {
     pub(super) fn new(inner: F, around: Around) -> Self {
-        Self { around, inner: Box::pin(inner) }
+        Self { around, relay: Relay::default(), inner: Box::pin(inner) }
     }
 }
 
 impl<F: Future> Future for Surrounded<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { around, relay, inner } = self.get_mut();
+        let mut cx = Context::from_waker(relay.before(cx.waker()));
         let mut polled = Poll::Pending;
-        (self.around)(&mut || polled = self.inner.as_mut().poll(cx));
+        around(&mut || polled = inner.as_mut().poll(&mut cx));
         polled
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::RwLock;
 use crate::clock::{Clock, Nanos};
 use crate::http::server::Accepted;
 use crate::http::tap::TapBody;
+use crate::http::wakes::QuietBody;
 use crate::http::{Carried, Client, ResponseBody};
 use crate::proxy::admission::{Admitted, Asked, admit};
 use crate::proxy::answer::Answer;
@@ -197,10 +198,11 @@ impl Connection {
         ledger: &Arc<Ledger>,
         parts: Parts,
         body: Incoming,
-    ) -> Request<TapBody<Gated<Upload<Incoming>>, SideTap>> {
+    ) -> Request<TapBody<Gated<Upload<QuietBody<Incoming>>>, SideTap>> {
         let is_http11 = parts.version == Version::HTTP_11;
         let gate = (is_http11 && expect::is_asked(&parts.headers) && !body.is_end_stream())
             .then(Gate::default);
+        let body = QuietBody::new(body, self.accepted.is_h2);
         let upload = Upload::new(body, self.proxy.options.bounds.upload_stall);
         let gated = Gated::new(upload, gate.clone());
         let tap = SideTap::new(Arc::clone(ledger), Side::Request);
