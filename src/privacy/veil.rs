@@ -80,6 +80,7 @@ impl Veil {
             out.push_back(event);
             return;
         };
+        event.unpack();
         match &mut event {
             Event::Frame(frame) => {
                 self.frame(frame.as_ref(), out);
@@ -117,7 +118,12 @@ impl Veil {
                 }
                 rules.end(end);
             }
-            Event::Link(_) | Event::Gap(_) | Event::Omission(_) | Event::Prompt(_) => {}
+            // Heads are unpacked above.
+            Event::Packed(_)
+            | Event::Link(_)
+            | Event::Gap(_)
+            | Event::Omission(_)
+            | Event::Prompt(_) => {}
         }
         out.push_back(event);
     }

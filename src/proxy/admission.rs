@@ -1,9 +1,11 @@
 //! How an exchange begins: a request head that was read becomes an entry of the trace and a request to forward.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -15,7 +17,7 @@ use crate::proxy::handler::Proxy;
 use crate::proxy::hops::{self, Hop};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::sampling::Sender;
-use crate::trace::record::{ExchangeId, RequestHead};
+use crate::trace::record::{ExchangeId, PackedHead, RequestHeadRef};
 use crate::trace::redact::Redactor;
 
 /// An exchange that was admitted and not yet sent on.
@@ -35,6 +37,14 @@ pub(super) struct Asked {
     /// The protocols that it offers.
     pub(super) protocols: HeaderValue,
     pub(super) connection: OnUpgrade,
+}
+
+/// What the trace knows a request by.
+struct Numbers {
+    exchange: ExchangeId,
+    at: Nanos,
+    connection: u64,
+    upstream: u32,
 }
 
 /// Stands for the number of the upstream when there is none for a path.
@@ -62,44 +72,41 @@ pub(super) fn admit(proxy: &Proxy, client: &Accepted, mut request: Request<Incom
         host: host.as_ref(),
         via: proxy.options.via.as_ref(),
     };
-    let mut onward = hops::forward(&parts.headers, hop);
-    if client.is_h2 {
-        hops::join_cookies(&mut onward);
-    }
-    let received = std::mem::replace(&mut parts.headers, onward);
     let sender = Sender { address: client.peer.ip(), connection: client.connection };
-    let omitted = proxy.options.sampler.omits(&parts, &received, sender);
+    let omitted = proxy.options.sampler.omits(&parts, sender);
     let ledger = Ledger::open(&proxy.common, at, stall, omitted, |exchange, redactor| {
         let upstream = route.and_then(|route| u32::try_from(route).ok()).unwrap_or(NO_UPSTREAM);
-        let connection = client.connection;
-        RequestHead { exchange, connection, upstream, ..head(&parts, received, redactor, at) }
+        let numbers = Numbers { exchange, at, connection: client.connection, upstream };
+        pack(&parts, numbers, redactor)
     });
+    let received = std::mem::take(&mut parts.headers);
+    parts.headers = hops::forward(received, hop);
+    if client.is_h2 {
+        hops::join_cookies(&mut parts.headers);
+    }
     Admitted { ledger, parts, body, route, upgrade, refused }
 }
 
-/// Describes a request as it was received, credentials replaced. Its exchange, connection and upstream are to be filled in.
-fn head(parts: &Parts, mut headers: HeaderMap, redactor: &Redactor, at: Nanos) -> RequestHead {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let authority = match parts.uri.authority() {
-        Some(authority) => Some(authority.to_string()),
-        None => headers.get(http::header::HOST).map(text),
-    };
+/// Packs the head of a request as it was received, credentials replaced.
+fn pack(parts: &Parts, numbers: Numbers, redactor: &Redactor) -> PackedHead {
+    let host = parts.headers.get(http::header::HOST);
+    let host = host.map(|host| String::from_utf8_lossy(host.as_bytes()));
     let target = match parts.uri.path_and_query() {
-        Some(target) => redactor.target(target.as_str()).into_owned(),
-        None => parts.uri.to_string(),
+        Some(target) => redactor.target(target.as_str()),
+        None => Cow::Owned(parts.uri.to_string()),
     };
-    redactor.headers(&mut headers);
-    RequestHead {
-        exchange: ExchangeId(0),
-        at,
-        connection: 0,
+    let head = RequestHeadRef {
+        exchange: numbers.exchange,
+        at: numbers.at,
+        connection: numbers.connection,
         version: parts.version.into(),
-        method: parts.method.clone(),
-        target,
-        authority,
-        headers,
-        upstream: NO_UPSTREAM,
-    }
+        method: &parts.method,
+        target: &target,
+        authority: parts.uri.authority().map(Authority::as_str).or(host.as_deref()),
+        headers: &parts.headers,
+        upstream: numbers.upstream,
+    };
+    PackedHead::request(head, Some(redactor))
 }
 
 /// Returns the `Host` to send instead of the client's.

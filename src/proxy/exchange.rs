@@ -15,7 +15,7 @@ use crate::proxy::metrics::Ticket;
 use crate::proxy::status::Admission;
 use crate::proxy::story::Story;
 use crate::trace::record::{
-    End, Event, ExchangeId, Fault, Link, OmitReason, Outcome, Passed, RequestHead, Side,
+    End, Event, ExchangeId, Fault, Link, OmitReason, Outcome, PackedHead, Passed, Side,
 };
 use crate::trace::redact::Redactor;
 
@@ -47,7 +47,7 @@ impl Ledger {
         at: Nanos,
         stall: Arc<Stall>,
         omitted: Option<OmitReason>,
-        request: impl FnOnce(ExchangeId, &Redactor) -> RequestHead,
+        request: impl FnOnce(ExchangeId, &Redactor) -> PackedHead,
     ) -> Arc<Self> {
         let ticket = common.metrics.began(at);
         let redactor = common.redactor();
@@ -134,9 +134,9 @@ impl Ledger {
     }
 
     /// Notes a response head.
-    pub fn response(&self, head: impl FnOnce() -> crate::trace::record::ResponseHead) {
+    pub fn response(&self, head: impl FnOnce(ExchangeId, &Redactor) -> PackedHead) {
         if self.admission == Admission::Admitted {
-            self.common.feed.response(head());
+            self.common.feed.response(head(self.exchange, &self.redactor));
         }
     }
 

@@ -31,7 +31,7 @@ use crate::proxy::route::Routes;
 use crate::proxy::side_tap::SideTap;
 use crate::proxy::tunnel::{self, Protocol};
 use crate::proxy::upload::Upload;
-use crate::trace::record::{Event, FaultKind, Interim, ResponseHead, Side};
+use crate::trace::record::{Event, FaultKind, Interim, PackedHead, ResponseHeadRef, Side};
 use crate::trace::redact::Redactor;
 
 /// The proxy: everything that its connections share.
@@ -230,7 +230,9 @@ impl Connection {
             let (status, mut headers) = (interim.status(), interim.headers().clone());
             match (&gate, &outlet) {
                 (Some(gate), _) if status == StatusCode::CONTINUE => gate.open(),
-                (_, Some(outlet)) => outlet.send_interim(status, &hops::forward(&headers, INTERIM)),
+                (_, Some(outlet)) => {
+                    outlet.send_interim(status, &hops::forward(headers.clone(), INTERIM));
+                }
                 (_, None) => {}
             }
             if let Some(ledger) = ledger.upgrade() {
@@ -314,19 +316,15 @@ impl Connection {
         self.proxy.common.metrics.responded(Answerer::Upstream, parts.status);
         let via = self.proxy.options.via.as_ref();
         let hop = Hop { onward: version, upgrade, host: None, via };
-        let forwarded = hops::forward(&parts.headers, hop);
-        let mut received = std::mem::replace(&mut parts.headers, forwarded);
-        ledger.response(|| {
-            ledger.redactor().headers(&mut received);
-            ResponseHead {
-                exchange: ledger.exchange(),
-                at,
-                version: parts.version.into(),
-                status: parts.status,
-                reason: hops::reason(&parts),
-                headers: received,
-            }
+        ledger.response(|exchange, redactor| {
+            let (version, status) = (parts.version.into(), parts.status);
+            let (reason, headers) = (hops::reason(&parts), &parts.headers);
+            let reason = reason.as_deref();
+            let head = ResponseHeadRef { exchange, at, version, status, reason, headers };
+            PackedHead::response(head, Some(redactor))
         });
+        let received = std::mem::take(&mut parts.headers);
+        parts.headers = hops::forward(received, hop);
         parts.version = version.max(Version::HTTP_11);
         TakenHead { parts, body, onward, at }
     }
@@ -342,13 +340,11 @@ impl Connection {
         let Refusal { status, fault, .. } = refusal;
         ledger.fault(fault);
         self.proxy.common.metrics.responded(Answerer::Proxy, status);
-        ledger.response(|| ResponseHead {
-            exchange: ledger.exchange(),
-            at: self.proxy.clock.now(),
-            version: version.into(),
-            status,
-            reason: None,
-            headers: headers.clone(),
+        ledger.response(|exchange, _| {
+            let (at, version) = (self.proxy.clock.now(), version.into());
+            let headers = &headers;
+            let head = ResponseHeadRef { exchange, at, version, status, reason: None, headers };
+            PackedHead::response(head, None)
         });
         let mut response = Response::new(self.watch(ledger, Answer::Own(Some(body))));
         *response.status_mut() = status;

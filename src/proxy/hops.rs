@@ -3,8 +3,8 @@
 //! Fields that belong to one connection go: `Connection`, what it names, and the usual ones. A client can't name away
 //! what is meant for the server: credentials, `Host`, and what describes the body stay whatever `Connection` says.
 //!
-//! The order of fields stays: a map is built anew, since `HeaderMap::remove` moves the last field to the place of the
-//! one removed.
+//! The order of fields stays: where one goes, a map is built anew, since `HeaderMap::remove` moves the last field to the
+//! place of the one removed.
 
 use http::header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::response::Parts;
@@ -64,7 +64,31 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 
 /// Returns the fields that go on to the next hop.
 #[must_use]
-pub fn forward(headers: &HeaderMap, hop: Hop<'_>) -> HeaderMap {
+pub fn forward(mut headers: HeaderMap, hop: Hop<'_>) -> HeaderMap {
+    if !stay(&headers, hop) {
+        return rebuilt(&headers, hop);
+    }
+    if let Some(host) = hop.host {
+        headers.insert(HOST, host.clone());
+    }
+    if let Some(via) = hop.via {
+        headers.append(VIA, via.clone());
+    }
+    headers
+}
+
+/// Returns whether each field stays where it is.
+fn stay(headers: &HeaderMap, hop: Hop<'_>) -> bool {
+    let may_go = |name: &HeaderName| {
+        is_hop_by_hop(name)
+            || *name == TE
+            || (*name == TRANSFER_ENCODING && hop.onward != Version::HTTP_11)
+    };
+    (hop.host.is_none() || headers.contains_key(HOST)) && !headers.keys().any(may_go)
+}
+
+/// As [`forward`], field by field.
+fn rebuilt(headers: &HeaderMap, hop: Hop<'_>) -> HeaderMap {
     let mut onward = HeaderMap::with_capacity(headers.len() + 2);
     let has_nominations = headers.contains_key(CONNECTION);
     // HTTP/2 has no `Host`; where it is written, it comes first (RFC 9110, 7.2).
@@ -178,10 +202,11 @@ mod tests {
 
     #[track_caller]
     fn check(hop: Hop<'_>, fields: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let onward = forward(&map(fields), hop);
+        let onward = forward(map(fields), hop);
         let seen: Vec<_> =
             onward.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(seen, expected);
+        assert_eq!(rebuilt(&map(fields), hop), onward, "whether or not a field goes");
     }
 
     #[test]
@@ -271,7 +296,7 @@ mod tests {
         let fields = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
         let asked = upgrade(&fields);
         assert_eq!(asked.unwrap(), "websocket");
-        let onward = forward(&fields, Hop { upgrade: asked, ..PLAIN });
+        let onward = forward(fields.clone(), Hop { upgrade: asked, ..PLAIN });
         assert_eq!(onward, map(&[("connection", "Upgrade"), ("upgrade", "websocket")]));
         assert!(upgrade(&map(&[("upgrade", "websocket")])).is_none());
         assert!(upgrade(&map(&[("connection", "upgrade"), ("upgrade", "h2c")])).is_none());

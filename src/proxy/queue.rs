@@ -20,7 +20,7 @@ use crate::proxy::status::{Admission, DiskTimes, RecorderStatus};
 use crate::proxy::tally::{Taken, Tally};
 use crate::trace::record::{
     BareFrame, Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, Omission, OmitReason,
-    RequestHead, ResponseHead, Side,
+    PackedHead, Side,
 };
 
 /// The recorder, seen by those that have something to record. Clones feed the same queue.
@@ -111,18 +111,14 @@ impl Feed {
     /// Numbers an exchange and admits it. If it is not admitted, nothing else of it may be pushed, but for
     /// [`Feed::lost_body`] if it is lost. While recording is stopped it gets no number.
     #[must_use]
-    pub fn admit(
-        &self,
-        request: impl FnOnce(ExchangeId) -> RequestHead,
-    ) -> (ExchangeId, Admission) {
+    pub fn admit(&self, request: impl FnOnce(ExchangeId) -> PackedHead) -> (ExchangeId, Admission) {
         if self.shared.paused.load(Ordering::Relaxed) {
             return (ExchangeId(0), Admission::Paused);
         }
         let id = ExchangeId(self.shared.exchanges.fetch_add(1, Ordering::Relaxed) + 1);
         let limit = self.shared.budget + self.shared.reserve;
-        let head = request(id);
-        let cost = request_cost(&head);
-        let event = Event::Request(Box::new(head));
+        let event = Event::Packed(request(id));
+        let cost = cost(&event);
         if lane::push(&self.shared, cost, limit, |batch| batch.event(event)) {
             return (id, Admission::Admitted);
         }
@@ -191,9 +187,10 @@ impl Feed {
     }
 
     /// Pushes the head of a response.
-    pub fn response(&self, head: ResponseHead) {
-        let cost = head_cost(&head.headers);
-        self.must(Event::Response(Box::new(head)), cost);
+    pub fn response(&self, head: PackedHead) {
+        let event = Event::Packed(head);
+        let cost = cost(&event);
+        self.must(event, cost);
     }
 
     /// Pushes what is neither a frame nor a head: small, and bounded by the exchanges in flight.
@@ -215,13 +212,6 @@ impl Feed {
         // Lost only when the thread has failed, and then everything is.
         let _pushed = lane::push(&self.shared, cost, usize::MAX, |batch| batch.event(event));
     }
-}
-
-/// Returns what a message head costs in the queue.
-fn head_cost(headers: &http::HeaderMap) -> usize {
-    let fields: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-    fields + 4 * EVENT_BYTES
 }
 
 // === impl Shared ===
@@ -376,19 +366,15 @@ impl Shared {
     }
 }
 
-/// Returns what a request head costs in the queue.
-pub(super) fn request_cost(head: &RequestHead) -> usize {
-    head_cost(&head.headers) + head.target.len()
-}
-
 /// Returns what an event was charged with when it was pushed.
 pub(super) fn cost(event: &Event) -> usize {
     match event {
-        Event::Request(head) => request_cost(head),
-        Event::Response(head) => head_cost(&head.headers),
+        Event::Packed(head) => head.size() + EVENT_BYTES,
         Event::Frame(frame) => frame.data.len() + EVENT_BYTES,
         Event::Bare(_) => BARE_BYTES,
-        Event::Link(_)
+        Event::Request(_)
+        | Event::Response(_)
+        | Event::Link(_)
         | Event::Interim(_)
         | Event::Trailers(_)
         | Event::End(_)

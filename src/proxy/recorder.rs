@@ -20,7 +20,7 @@ use crate::clock::{Clock, Nanos};
 use crate::http::error::describe;
 use crate::proxy::lane::{Batch, Entry};
 use crate::proxy::log::{Appended, Log, Strain};
-use crate::proxy::queue::{FINISHED, Feed, Shared, request_cost};
+use crate::proxy::queue::{FINISHED, Feed, Shared, cost};
 use crate::trace::record::{DropReason, Event, ExchangeId};
 
 /// The thread that writes, seen by its owner.
@@ -366,8 +366,8 @@ fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), 
 impl Weight {
     fn of(entry: &Entry<'_>) -> Self {
         match entry {
-            Entry::Event(Event::Request(head)) => {
-                Self { head: Some(head.exchange), frames: 0, bytes: request_cost(head) }
+            Entry::Event(event) if event.is_request_head() => {
+                Self { head: event.exchange(), frames: 0, bytes: cost(event) }
             }
             Entry::Event(Event::Frame(frame)) => {
                 Self { head: None, frames: 1, bytes: frame.data.len() }
@@ -397,7 +397,7 @@ mod tests {
     use super::*;
     use crate::proxy::status::{Admission, RecorderState};
     use crate::trace::record::{
-        Counters, End, Frame, Gap, Outcome, Passed, RequestHead, Side, Version,
+        Counters, End, Frame, Gap, Outcome, PackedHead, Passed, RequestHeadRef, Side, Version,
     };
 
     /// A log that works, refuses or panics as it is told. Clones are the same log.
@@ -472,16 +472,19 @@ mod tests {
     }
 
     fn admit(feed: &Feed) -> (ExchangeId, bool) {
-        let (id, admission) = feed.admit(|exchange| RequestHead {
-            exchange,
-            at: Nanos(1),
-            connection: 1,
-            version: Version::Http11,
-            method: http::Method::GET,
-            target: "/".to_owned(),
-            authority: None,
-            headers: http::HeaderMap::new(),
-            upstream: 0,
+        let (id, admission) = feed.admit(|exchange| {
+            let head = RequestHeadRef {
+                exchange,
+                at: Nanos(1),
+                connection: 1,
+                version: Version::Http11,
+                method: &http::Method::GET,
+                target: "/",
+                authority: None,
+                headers: &http::HeaderMap::new(),
+                upstream: 0,
+            };
+            PackedHead::request(head, None)
         });
         (id, admission == Admission::Admitted)
     }

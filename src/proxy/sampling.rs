@@ -102,21 +102,21 @@ impl Sampler {
         self.ppm
     }
 
-    /// Returns why an exchange is left out, or nothing if it is recorded. `headers` are those that were received.
+    /// Returns why an exchange is left out, or nothing if it is recorded.
     #[must_use]
-    pub fn omits(&self, parts: &Parts, headers: &HeaderMap, sender: Sender) -> Option<OmitReason> {
-        if !self.only.holds(parts, headers) {
+    pub fn omits(&self, parts: &Parts, sender: Sender) -> Option<OmitReason> {
+        if !self.only.holds(parts) {
             return Some(OmitReason::Filtered);
         }
-        (self.ppm < MILLION && !self.chooses(parts, headers, sender)).then_some(OmitReason::Sampled)
+        (self.ppm < MILLION && !self.chooses(parts, sender)).then_some(OmitReason::Sampled)
     }
 
     /// Returns whether the session is among those that are recorded.
-    fn chooses(&self, parts: &Parts, headers: &HeaderMap, sender: Sender) -> bool {
+    fn chooses(&self, parts: &Parts, sender: Sender) -> bool {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        let found = self.keys.iter().any(|key| key.hash(parts, headers, sender, &mut hasher));
+        let found = self.keys.iter().any(|key| key.hash(parts, sender, &mut hasher));
         if !found {
-            SessionKey::Connection.hash(parts, headers, sender, &mut hasher);
+            SessionKey::Connection.hash(parts, sender, &mut hasher);
         }
         let mut front = [0; 8];
         front.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
@@ -136,19 +136,13 @@ impl Default for Sampler {
 
 impl SessionKey {
     /// Hashes the session of a request; false when it has none of this kind.
-    fn hash(
-        &self,
-        parts: &Parts,
-        headers: &HeaderMap,
-        sender: Sender,
-        hasher: &mut blake3::Hasher,
-    ) -> bool {
+    fn hash(&self, parts: &Parts, sender: Sender, hasher: &mut blake3::Hasher) -> bool {
         let mut add = |kind: &[u8], value: &[u8]| {
             hasher.update(kind).update(b"\0").update(value);
         };
         match self {
             Self::Header(name) => {
-                let Some(value) = headers.get(name) else { return false };
+                let Some(value) = parts.headers.get(name) else { return false };
                 add(name.as_str().as_bytes(), value.as_bytes());
             }
             Self::Query(name) => {
@@ -188,11 +182,11 @@ impl FromStr for SessionKey {
 // === impl Only ===
 
 impl Only {
-    fn holds(&self, parts: &Parts, headers: &HeaderMap) -> bool {
+    fn holds(&self, parts: &Parts) -> bool {
         let path = parts.uri.path();
         (self.paths.is_empty() || self.paths.iter().any(|paths| paths.hold(path)))
             && (self.methods.is_empty() || self.methods.contains(&parts.method))
-            && self.headers.iter().all(|field| field.holds(headers))
+            && self.headers.iter().all(|field| field.holds(&parts.headers))
     }
 }
 
@@ -230,14 +224,13 @@ mod tests {
     use http::Request;
     use proptest::prelude::*;
 
-    fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> (Parts, HeaderMap) {
+    fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let headers = std::mem::take(&mut parts.headers);
-        (parts, headers)
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        parts
     }
 
     fn sender(connection: u64) -> Sender {
@@ -247,9 +240,9 @@ mod tests {
     #[track_caller]
     fn check(only: &Only, method: &str, target: &str, fields: &[(&str, &str)], kept: bool) {
         let sampler = Sampler::new(MILLION, &[1; 32], Vec::new(), only.clone());
-        let (parts, headers) = request(method, target, fields);
+        let parts = request(method, target, fields);
         let expected = (!kept).then_some(OmitReason::Filtered);
-        assert_eq!(sampler.omits(&parts, &headers, sender(1)), expected);
+        assert_eq!(sampler.omits(&parts, sender(1)), expected);
     }
 
     #[test]
@@ -290,8 +283,8 @@ mod tests {
             ["header:x-session", "query:s", "address"].map(|text| text.parse().unwrap()).to_vec();
         let sampler = Sampler::new(500_000, &[1; 32], keys, Only::default());
         let choice = |target: &str, fields: &[(&str, &str)], connection: u64| {
-            let (parts, headers) = request("POST", target, fields);
-            sampler.omits(&parts, &headers, sender(connection)).is_none()
+            let parts = request("POST", target, fields);
+            sampler.omits(&parts, sender(connection)).is_none()
         };
         for n in 0..64 {
             let value = n.to_string();
@@ -307,10 +300,9 @@ mod tests {
     fn the_share_is_kept() {
         for ppm in [0, 1_000, 100_000, 500_000, 999_000, MILLION] {
             let sampler = Sampler::new(ppm, &[9; 32], Vec::new(), Only::default());
-            let (parts, headers) = request("GET", "/", &[]);
-            let kept = (0..20_000_u64)
-                .filter(|&n| sampler.omits(&parts, &headers, sender(n)).is_none())
-                .count();
+            let parts = request("GET", "/", &[]);
+            let kept =
+                (0..20_000_u64).filter(|&n| sampler.omits(&parts, sender(n)).is_none()).count();
             let expected = 20_000.0 * f64::from(ppm) / 1e6;
             // Six standard deviations of a fair draw.
             let bound = 6.0 * (expected * (1.0 - f64::from(ppm) / 1e6)).sqrt();
@@ -334,8 +326,8 @@ mod tests {
             };
             let (one, other) = (sampler(), sampler());
             let mut choices = paths.iter().zip(0..).flat_map(|(path, n)| {
-                let (parts, headers) = request("POST", path, &[("x-session", &session)]);
-                [&one, &other].map(|sampler| sampler.omits(&parts, &headers, sender(n)))
+                let parts = request("POST", path, &[("x-session", &session)]);
+                [&one, &other].map(|sampler| sampler.omits(&parts, sender(n)))
             });
             let first = choices.next().unwrap();
             prop_assert!(choices.all(|choice| choice == first));
@@ -345,9 +337,9 @@ mod tests {
         #[test]
         fn a_smaller_share_is_a_part_of_a_larger_one(n in any::<u64>(), a in 0..=MILLION, b in 0..=MILLION) {
             let keeps = |ppm: u32| {
-                let (parts, headers) = request("GET", "/", &[]);
+                let parts = request("GET", "/", &[]);
                 let sampler = Sampler::new(ppm, &[3; 32], Vec::new(), Only::default());
-                sampler.omits(&parts, &headers, sender(n)).is_none()
+                sampler.omits(&parts, sender(n)).is_none()
             };
             prop_assert!(!keeps(a.min(b)) || keeps(a.max(b)));
         }

@@ -102,8 +102,8 @@ impl Mesh {
     /// Takes the next event of an exchange into account.
     fn weigh(&self, held: &mut Held, event: &Event) -> Verdict {
         held.slow |= self.slower.is_some_and(|slower| event.at().since(held.at) >= slower);
-        if let Event::Response(head) = event {
-            held.status = Some(self.passes_status(Some(head.status.as_u16())));
+        if let Some(status) = event.status() {
+            held.status = Some(self.passes_status(Some(status.as_u16())));
         }
         if let (Event::End(_), None) = (event, held.status) {
             held.status = Some(self.passes_status(None));
@@ -175,8 +175,8 @@ impl<L: Log> Sieve<L> {
             }
             return;
         }
-        if let Event::Request(head) = &event {
-            self.held.insert(id, self.mesh.begin(head.at));
+        if event.is_request_head() {
+            self.held.insert(id, self.mesh.begin(event.at()));
         }
         let Some(held) = self.held.get_mut(&id) else {
             // It passed before.
@@ -287,10 +287,7 @@ impl<L: Log> Sieve<L> {
 
 /// Returns the exchange that an event begins.
 fn head_of(event: &Event) -> Option<ExchangeId> {
-    match event {
-        Event::Request(head) => Some(head.exchange),
-        _ => None,
-    }
+    event.exchange().filter(|_| event.is_request_head())
 }
 
 // === impl Log for Sieve ===

@@ -162,9 +162,8 @@ impl Part {
     /// Returns whether it belongs to the request's head, body or trailers.
     pub(crate) fn is_request(&self) -> bool {
         match self {
-            Self::Event(Event::Request(_)) => true,
             Self::Event(Event::Trailers(trailers)) => trailers.side == Side::Request,
-            Self::Event(_) => false,
+            Self::Event(event) => event.is_request_head(),
             Self::Pieces(pieces) => pieces.side == Side::Request,
             Self::Run(run) => run.side == Side::Request,
             Self::Bare(run) => run.side == Side::Request,
@@ -275,7 +274,8 @@ impl Assembler {
     }
 
     /// Takes an event, and returns its exchange if it was the end of one whose request head is known.
-    pub fn push(&mut self, event: Event) -> Option<Exchange> {
+    pub fn push(&mut self, mut event: Event) -> Option<Exchange> {
+        event.unpack();
         let id = event.exchange()?;
         let parts = self.open.entry(id).or_default();
         match event {
@@ -298,7 +298,8 @@ impl Assembler {
                 return self.open.remove(&id).and_then(Parts::into_exchange);
             }
             Event::Prompt(prompt) => parts.prompt = Some(*prompt),
-            Event::Gap(_) | Event::Omission(_) => {}
+            // Heads are unpacked above.
+            Event::Packed(_) | Event::Gap(_) | Event::Omission(_) => {}
         }
         None
     }

@@ -7,12 +7,16 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
+use crate::trace::codes::one_of;
 use crate::trace::format::{FormatVersion, MAX_PAYLOAD, VERSION, opcode};
 use crate::trace::payloads::{
     WireEnd, WireHeader, WireInterim, WireLink, WireMissing, WireRequest, WireResponse,
-    WireTrailers, one_of,
+    WireTrailers,
 };
-use crate::trace::record::{Counters, Event, Header, Outcome, Side};
+use crate::trace::record::{
+    Counters, Event, Header, Outcome, RequestHeadRef, ResponseHeadRef, Side,
+};
+use crate::trace::redact::Redactor;
 use crate::trace::wire::Malformed;
 
 /// Encodes to the end of what is there.
@@ -26,17 +30,39 @@ pub(crate) fn encode_event(event: &Event, payload: &mut Vec<u8>) -> Option<u8> {
     payload.clear();
     let out = payload;
     Some(match event {
-        Event::Request(head) => put(opcode::REQUEST, &WireRequest::from(&**head), out),
+        Event::Request(head) => put(opcode::REQUEST, &WireRequest::of(head.view(), None), out),
         Event::Link(link) => put(opcode::LINK, &WireLink::from(link), out),
         Event::Interim(interim) => put(opcode::INTERIM, &WireInterim::from(&**interim), out),
-        Event::Response(head) => put(opcode::RESPONSE, &WireResponse::from(&**head), out),
+        Event::Response(head) => put(opcode::RESPONSE, &WireResponse::of(head.view(), None), out),
         Event::Trailers(trailers) => put(opcode::TRAILERS, &WireTrailers::from(&**trailers), out),
         Event::End(end) => put(opcode::END, &WireEnd::from(&**end), out),
         Event::Gap(gap) => put(opcode::GAP, &WireMissing::from(gap), out),
         Event::Omission(omission) => put(opcode::OMISSION, &WireMissing::from(omission), out),
         Event::Prompt(prompt) => put(opcode::PROMPT, &**prompt, out),
+        Event::Packed(head) => {
+            out.extend_from_slice(head.payload());
+            head.opcode()
+        }
         Event::Frame(_) | Event::Bare(_) => return None,
     })
+}
+
+/// Appends the payload of a request's head, see [`PackedHead`](crate::trace::record::PackedHead).
+pub(super) fn pack_request(
+    head: RequestHeadRef<'_>,
+    redactor: Option<&Redactor>,
+    out: &mut Vec<u8>,
+) {
+    append(&WireRequest::of(head, redactor), out);
+}
+
+/// Appends the payload of a response's head.
+pub(super) fn pack_response(
+    head: ResponseHeadRef<'_>,
+    redactor: Option<&Redactor>,
+    out: &mut Vec<u8>,
+) {
+    append(&WireResponse::of(head, redactor), out);
 }
 
 /// Returns the event of a record; none for an opcode that is not an event's, or a reason that a newer version gives.

@@ -37,7 +37,7 @@ impl Counters {
     /// Takes an event into account: the only way in which the totals change.
     pub fn count(&mut self, event: &Event) {
         match event {
-            Event::Request(_) => self.admitted += 1,
+            event if event.is_request_head() => self.admitted += 1,
             Event::End(end) => match end.outcome {
                 Outcome::Complete => self.complete += 1,
                 Outcome::Failed => self.failed += 1,
@@ -59,6 +59,8 @@ impl Counters {
             Event::Link(_)
             | Event::Interim(_)
             | Event::Response(_)
+            | Event::Packed(_)
+            | Event::Request(_)
             | Event::Frame(_)
             | Event::Bare(_)
             | Event::Trailers(_)

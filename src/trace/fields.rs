@@ -6,13 +6,18 @@ use bincode::error::EncodeError;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::trace::redact::Redactor;
 use crate::trace::wire::Malformed;
 
 /// Header fields in order, a name for each value.
 pub(super) type Fields = Vec<(String, Vec<u8>)>;
 
 /// What is laid out as [`Fields`].
-pub(super) struct FieldsOf<'a>(pub(super) &'a HeaderMap);
+pub(super) struct FieldsOf<'a> {
+    pub(super) headers: &'a HeaderMap,
+    /// What replaces values that are credentials, where they are not replaced yet.
+    pub(super) redactor: Option<&'a Redactor>,
+}
 
 /// Returns the header map of fields.
 pub(super) fn headers(fields: Fields) -> Result<HeaderMap, Malformed> {
@@ -29,10 +34,19 @@ pub(super) fn headers(fields: Fields) -> Result<HeaderMap, Malformed> {
 
 // === impl FieldsOf ===
 
+impl<'a> FieldsOf<'a> {
+    /// Fields that are what they are to be in a trace.
+    pub(super) fn whole(headers: &'a HeaderMap) -> Self {
+        Self { headers, redactor: None }
+    }
+}
+
 impl Encode for FieldsOf<'_> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.0.len().encode(encoder)?;
-        for (name, value) in self.0 {
+        self.headers.len().encode(encoder)?;
+        for (name, value) in self.headers {
+            let replaced = self.redactor.and_then(|redactor| redactor.replaced(name, value));
+            let value = replaced.as_ref().unwrap_or(value);
             (name.as_str(), value.as_bytes()).encode(encoder)?;
         }
         Ok(())

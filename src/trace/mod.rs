@@ -1,7 +1,7 @@
 //! The trace: an append-only, compressed, checksummed log of [`record::Event`]s that survives being cut.
 //!
 //! [`Writer`] writes one segment; [`Trace`] opens a trace, however it ended, and [`Scan`] reads it once. Between the two:
-//! [`record`] (what an event is), `segment.rs` and `block.rs` (which records an event becomes), `columns.rs`, `bare.rs`
+//! [`record`] (what an event is), `packed.rs` (a head on its way), `segment.rs` and `block.rs` (which records an event becomes), `columns.rs`, `bare.rs`
 //! and `pieces.rs` (frames and bodies), `sink.rs` (blocks in the file); `decoder.rs` (bytes in, records out), `assemble.rs` (events again),
 //! `open.rs` and `library.rs` (index, and reading out of order). An encrypted segment differs in two places: `seal.rs` (its
 //! payloads) and `envelope.rs` (who may read it).
@@ -17,6 +17,7 @@ mod blobs;
 mod block;
 mod cause;
 mod codec;
+mod codes;
 mod columns;
 mod common;
 mod compress;
@@ -41,6 +42,7 @@ mod golden_encrypted;
 mod golden_events;
 #[cfg(test)]
 mod golden_making;
+mod head;
 mod header;
 mod hole;
 mod ids;
@@ -52,6 +54,7 @@ mod mend;
 mod merge;
 mod missing;
 mod open;
+mod packed;
 mod paths;
 mod payloads;
 mod pieces;

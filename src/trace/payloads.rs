@@ -3,16 +3,20 @@
 //! What is written is borrowed, since a recorder encodes each head there is; what is read is owned.
 
 use bincode::{Decode, Encode};
-use http::{Method, StatusCode};
+use http::Method;
 
 use crate::clock::{Anchor, Nanos};
 use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
+use crate::trace::codes::{
+    DROP_REASONS, FAULT_KINDS, FAULT_SIDES, OMIT_REASONS, VERSIONS, code_of, one_of, status,
+};
 use crate::trace::fields::{Fields, FieldsOf, headers};
 use crate::trace::mark::WirePolicy;
 use crate::trace::record::{
-    DropReason, End, ExchangeId, Fault, FaultKind, FaultSide, Gap, Header, Interim, Link, Omission,
-    OmitReason, Passed, RequestHead, ResponseHead, Trailers, Version,
+    End, ExchangeId, Fault, Gap, Header, Interim, Link, Omission, Passed, RequestHead,
+    RequestHeadRef, ResponseHead, ResponseHeadRef, Trailers,
 };
+use crate::trace::redact::Redactor;
 use crate::trace::wire::Malformed;
 
 #[derive(Encode, Decode)]
@@ -108,41 +112,6 @@ pub(super) struct WireMissing {
     bytes: u64,
 }
 
-fn status(code: u16) -> Result<StatusCode, Malformed> {
-    StatusCode::from_u16(code).map_err(|_| Malformed("a status is not one"))
-}
-
-pub(super) fn one_of<T: Copy>(code: u8, values: &[T]) -> Result<T, Malformed> {
-    values.get(usize::from(code)).copied().ok_or(Malformed("an enumeration has no such value"))
-}
-
-/// Returns the number of `value` in the file: its place in `values`.
-fn code_of<T: PartialEq>(value: &T, values: &[T]) -> u8 {
-    let place = values.iter().position(|known| known == value);
-    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
-}
-
-const VERSIONS: [Version; 3] = [Version::Http10, Version::Http11, Version::Http2];
-const FAULT_SIDES: [FaultSide; 3] = [FaultSide::Client, FaultSide::Local, FaultSide::Server];
-const FAULT_KINDS: [FaultKind; 9] = [
-    FaultKind::Closed,
-    FaultKind::Connect,
-    FaultKind::Disconnected,
-    FaultKind::Dns,
-    FaultKind::Other,
-    FaultKind::Protocol,
-    FaultKind::Reset,
-    FaultKind::Timeout,
-    FaultKind::Tls,
-];
-const DROP_REASONS: [DropReason; 4] = [
-    DropReason::QueueFull,
-    DropReason::RecorderStopped,
-    DropReason::WriteFailed,
-    DropReason::Damaged,
-];
-const OMIT_REASONS: [OmitReason; 3] = [OmitReason::Sampled, OmitReason::Filtered, OmitReason::Cut];
-
 // === impl WireHeader ===
 
 impl WireHeader {
@@ -183,17 +152,18 @@ impl WireHeader {
 
 // === impl WireRequest ===
 
-impl<'a> From<&'a RequestHead> for WireRequest<&'a str, FieldsOf<'a>> {
-    fn from(head: &'a RequestHead) -> Self {
+impl<'a> WireRequest<&'a str, FieldsOf<'a>> {
+    /// Lays a head out; values that `redactor` covers are replaced.
+    pub(super) fn of(head: RequestHeadRef<'a>, redactor: Option<&'a Redactor>) -> Self {
         Self {
             exchange: head.exchange.0,
             at: head.at.0,
             connection: head.connection,
             version: code_of(&head.version, &VERSIONS),
             method: head.method.as_str(),
-            target: &head.target,
-            authority: head.authority.as_deref(),
-            fields: FieldsOf(&head.headers),
+            target: head.target,
+            authority: head.authority,
+            fields: FieldsOf { headers: head.headers, redactor },
             upstream: head.upstream,
         }
     }
@@ -254,7 +224,7 @@ impl<'a> From<&'a Interim> for WireInterim<FieldsOf<'a>> {
             exchange: interim.exchange.0,
             at: interim.at.0,
             status: interim.status.as_u16(),
-            fields: FieldsOf(&interim.headers),
+            fields: FieldsOf::whole(&interim.headers),
         }
     }
 }
@@ -272,15 +242,16 @@ impl WireInterim {
 
 // === impl WireResponse ===
 
-impl<'a> From<&'a ResponseHead> for WireResponse<&'a str, FieldsOf<'a>> {
-    fn from(head: &'a ResponseHead) -> Self {
+impl<'a> WireResponse<&'a str, FieldsOf<'a>> {
+    /// Lays a head out; values that `redactor` covers are replaced.
+    pub(super) fn of(head: ResponseHeadRef<'a>, redactor: Option<&'a Redactor>) -> Self {
         Self {
             exchange: head.exchange.0,
             at: head.at.0,
             version: code_of(&head.version, &VERSIONS),
             status: head.status.as_u16(),
-            reason: head.reason.as_deref(),
-            fields: FieldsOf(&head.headers),
+            reason: head.reason,
+            fields: FieldsOf { headers: head.headers, redactor },
         }
     }
 }
@@ -306,7 +277,7 @@ impl<'a> From<&'a Trailers> for WireTrailers<FieldsOf<'a>> {
             exchange: trailers.exchange.0,
             side: side_code(trailers.side),
             at: trailers.at.0,
-            fields: FieldsOf(&trailers.headers),
+            fields: FieldsOf::whole(&trailers.headers),
         }
     }
 }

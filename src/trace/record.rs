@@ -1,20 +1,23 @@
 //! What a trace holds: the [`Event`]s of exchanges, gaps and the counters that prove nothing is missing in silence.
 //!
 //! An [`Event`] is both what the recorder is handed and what a reader hands back: a trace is the function between the
-//! two, and it is the identity but for the tick of frame stamps (1 us). How events lie on disk is `format.rs` and
+//! two, and it is the identity but for the tick of frame stamps (1 us) and for heads that were handed over
+//! [packed](PackedHead). How events lie on disk is `format.rs` and
 //! FORMAT.md; nothing outside `trace` sees it.
 //!
 //! Header names are lower-case, as `http::HeaderName` keeps them; values and bodies are bytes as they passed.
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Nanos;
 pub use crate::trace::counters::Counters;
 pub use crate::trace::frame::{BareFrame, Frame, FrameRef};
+pub use crate::trace::head::{RequestHead, RequestHeadRef, ResponseHead, ResponseHeadRef};
 pub use crate::trace::header::Header;
 pub use crate::trace::mark::{BodyMode, PolicyMark};
 pub use crate::trace::missing::{DropReason, Gap, Omission, OmitReason};
+pub use crate::trace::packed::PackedHead;
 
 /// One thing that happened, in the order in which the recorder heard of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +44,8 @@ pub enum Event {
     Omission(Omission),
     /// What is known of an exchange's prompt, whose text is not in the trace. Stands before the exchange's end.
     Prompt(Box<Prompt>),
+    /// A request or response head on its way into a trace. A reader hands out [`Self::Request`] or [`Self::Response`].
+    Packed(PackedHead),
 }
 
 /// Number of an exchange: from 1, in the order of admission, unique in a trace.
@@ -83,29 +88,6 @@ pub enum Version {
     Http2,
 }
 
-/// A request head, credentials already replaced.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RequestHead {
-    /// The exchange that this begins.
-    pub exchange: ExchangeId,
-    /// When the head was read.
-    pub at: Nanos,
-    /// The client's connection, from 1 in the order of acceptance.
-    pub connection: u64,
-    /// The version that the client spoke.
-    pub version: Version,
-    /// The method.
-    pub method: Method,
-    /// Path and query as received (for `CONNECT` the authority; credentials in the query replaced).
-    pub target: String,
-    /// The authority that the client named: `Host`, or `:authority` in HTTP/2.
-    pub authority: Option<String>,
-    /// Header fields as received, hop-by-hop fields included.
-    pub headers: HeaderMap,
-    /// Index into [`Header::upstreams`] of the upstream that was chosen; `u32::MAX` when none serves the path.
-    pub upstream: u32,
-}
-
 /// The upstream connection that carries an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -135,23 +117,6 @@ pub struct Interim {
     /// Its status, 100 to 199.
     pub status: StatusCode,
     /// Its header fields.
-    pub headers: HeaderMap,
-}
-
-/// The final response head (101 included), credentials already replaced.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ResponseHead {
-    /// The exchange.
-    pub exchange: ExchangeId,
-    /// When it was read from the upstream, or made by the proxy when that failed.
-    pub at: Nanos,
-    /// The version that the upstream spoke.
-    pub version: Version,
-    /// The status.
-    pub status: StatusCode,
-    /// The reason phrase, when it is not the usual one for the status.
-    pub reason: Option<String>,
-    /// Header fields as received, hop-by-hop fields included.
     pub headers: HeaderMap,
 }
 
@@ -294,6 +259,7 @@ impl Event {
             Self::Trailers(trailers) => Some(trailers.exchange),
             Self::End(end) => Some(end.exchange),
             Self::Prompt(prompt) => Some(prompt.exchange),
+            Self::Packed(head) => Some(head.exchange),
             Self::Gap(_) | Self::Omission(_) => None,
         }
     }
@@ -313,6 +279,34 @@ impl Event {
             Self::Gap(gap) => gap.from,
             Self::Omission(omission) => omission.from,
             Self::Prompt(prompt) => prompt.at,
+            Self::Packed(head) => head.at,
+        }
+    }
+
+    /// Makes a packed head one whose fields can be looked at.
+    pub fn unpack(&mut self) {
+        if let Self::Packed(head) = self {
+            *self = head.unpack();
+        }
+    }
+
+    /// Returns whether it begins an exchange.
+    #[must_use]
+    pub fn is_request_head(&self) -> bool {
+        match self {
+            Self::Request(_) => true,
+            Self::Packed(head) => head.status.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Returns the status, if it is the head of a response.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Response(head) => Some(head.status),
+            Self::Packed(head) => head.status,
+            _ => None,
         }
     }
 }

@@ -91,7 +91,8 @@ pub const REDACTED: &str = "redacted:";
 /// Returns whether a header field of this lower-case name is a credential.
 #[must_use]
 pub fn is_credential(name: &str) -> bool {
-    CREDENTIAL_HEADERS.binary_search(&name).is_ok()
+    // Of 22 names few are as long as this one: faster than a search by order, for each field of each message.
+    CREDENTIAL_HEADERS.contains(&name)
 }
 
 /// Returns whether a query parameter of this name is a credential, in any case.
@@ -156,15 +157,24 @@ impl Redactor {
     /// Replaces the values of credentials in place; order and all else stay.
     pub fn headers(&self, headers: &mut HeaderMap) {
         for (name, value) in headers {
-            if self.covers(name) {
-                *value = self.value(name, value);
-            } else if (name == LOCATION || name == CONTENT_LOCATION || name == REFERER)
-                && let Ok(text) = value.to_str()
-                && let Cow::Owned(text) = self.target(text)
-                && let Ok(replaced) = HeaderValue::try_from(text)
-            {
+            if let Some(replaced) = self.replaced(name, value) {
                 *value = replaced;
             }
+        }
+    }
+
+    /// Returns what stands in place of a field's value; none where that stays.
+    #[must_use]
+    pub fn replaced(&self, name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+        if self.covers(name) {
+            return Some(self.value(name, value));
+        }
+        if name != LOCATION && name != CONTENT_LOCATION && name != REFERER {
+            return None;
+        }
+        match self.target(value.to_str().ok()?) {
+            Cow::Owned(text) => HeaderValue::try_from(text).ok(),
+            Cow::Borrowed(_) => None,
         }
     }
 

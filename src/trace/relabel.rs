@@ -20,6 +20,7 @@ impl Relabel {
     /// Changes an event; `id` is the new number of its exchange.
     pub(crate) fn apply(&self, event: &mut Event, id: Option<ExchangeId>) {
         let number = |exchange: &mut ExchangeId| *exchange = id.unwrap_or(*exchange);
+        event.unpack();
         match event {
             Event::Request(head) => {
                 number(&mut head.exchange);
@@ -68,6 +69,8 @@ impl Relabel {
                 self.shift(from);
                 self.shift(until);
             }
+            // Heads are unpacked above.
+            Event::Packed(_) => {}
         }
     }
 

@@ -233,6 +233,7 @@ impl Segment {
             Event::Link(link) => (link.at, None),
             Event::Interim(interim) => (interim.at, None),
             Event::Response(head) => (head.at, None),
+            Event::Packed(head) => (head.at, head.status.is_none().then_some(Side::Request)),
             Event::End(end) => (end.at, None),
             Event::Gap(gap) => (gap.until, None),
             Event::Omission(omission) => (omission.until, None),

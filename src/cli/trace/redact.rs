@@ -140,6 +140,7 @@ impl Redaction {
 
     /// Does what a recording does before it queues an event.
     fn heads(&self, event: &mut Event) {
+        event.unpack();
         match event {
             Event::Request(head) => {
                 head.target = self.redactor.target(&head.target).into_owned();
@@ -148,7 +149,9 @@ impl Redaction {
             Event::Interim(interim) => self.redactor.headers(&mut interim.headers),
             Event::Response(head) => self.redactor.headers(&mut head.headers),
             Event::Trailers(trailers) => self.redactor.headers(&mut trailers.headers),
-            Event::Link(_)
+            // Heads are unpacked above.
+            Event::Packed(_)
+            | Event::Link(_)
             | Event::Frame(_)
             | Event::Bare(_)
             | Event::End(_)
