@@ -2,8 +2,8 @@
 //!
 //! A body of hyper's wakes whoever fills it when a frame was taken. Where a connection, the exchange on it and the connection
 //! to the upstream are one task, that is the task which is just running: it would be polled once more for each frame that it
-//! has passed on, and find nothing to do. So a task's wake-ups go through a [`Relay`], and a poll that is known to be followed
-//! by another is made within [`hold`].
+//! has passed on, and find nothing to do. So a task's wake-ups go through a `Relay`, and a poll that is known to be followed
+//! by another is made within a `hold`.
 
 use std::cell::Cell;
 use std::pin::Pin;

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
 
 use crate::privacy::draw::Draw;
 use crate::privacy::events::{Events, Framing};
@@ -97,14 +97,20 @@ impl Idle {
 // === impl Body ===
 
 impl Body {
-    /// Makes a body that came with these header fields; without, none were seen.
-    pub(super) fn new(
+    /// Makes a body that came with these header fields, whose names are lower-case.
+    pub(super) fn new<'a>(
         rules: &mut Rules,
         exchange: ExchangeId,
         side: Side,
-        headers: Option<&HeaderMap>,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Self {
-        let form = headers.map_or(Form::Closed, |headers| form(rules, headers));
+        let form = form(rules, fields);
+        Self { form, ..Self::unknown(rules, exchange, side) }
+    }
+
+    /// Makes a body of whose head nothing is known.
+    pub(super) fn unknown(rules: &Rules, exchange: ExchangeId, side: Side) -> Self {
+        let form = Form::Closed;
         let masks = if rules.patterns.is_some() { Masks::Expected } else { Masks::Never };
         let held = Held::new(exchange, side, masks);
         Self { held, form, scanner: Scanner::default(), scanned: 0 }
@@ -297,23 +303,31 @@ impl TextBody {
     }
 }
 
+/// Returns a field of a map as [`Body::new`] takes it.
+pub(super) fn in_fields<'a>(
+    (name, value): (&'a HeaderName, &'a HeaderValue),
+) -> (&'a str, &'a [u8]) {
+    (name.as_str(), value.as_bytes())
+}
+
 /// Returns the form of a body by its header fields.
-fn form(rules: &mut Rules, headers: &HeaderMap) -> Form {
+fn form<'a>(rules: &mut Rules, fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Form {
     if rules.texts == Texts::Closed {
         return Form::Closed;
     }
-    let coded = headers.get_all(CONTENT_ENCODING).iter().any(|coding| {
-        let coding = coding.as_bytes().trim_ascii();
-        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
-    });
-    if coded {
-        return Form::Closed;
+    let (mut kind, mut kinds) = (None, 0);
+    for (name, value) in fields {
+        if name == CONTENT_ENCODING {
+            let coding = value.trim_ascii();
+            if !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") {
+                return Form::Closed;
+            }
+        } else if name == CONTENT_TYPE {
+            kind = std::str::from_utf8(value).ok().filter(|kind| kind.is_ascii());
+            kinds += 1;
+        }
     }
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (kind, others) = (types.next(), types.next());
-    let Some(kind) = kind.and_then(|kind| kind.to_str().ok()).filter(|_| others.is_none()) else {
-        return Form::Unknown;
-    };
+    let Some(kind) = kind.filter(|_| kinds == 1) else { return Form::Unknown };
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let kind = if kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(kind.to_ascii_lowercase())
@@ -354,7 +368,7 @@ fn sniff(rules: &mut Rules, held: &Held) -> Option<Form> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -374,9 +388,8 @@ mod tests {
     /// Returns what is told of a JSON body that comes in two frames and then ends.
     fn told(rules: &mut Rules, text: &str, cut: usize) -> Vec<Event> {
         let (exchange, side) = (ExchangeId(1), Side::Request);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/JSON; charset=utf-8"));
-        let mut body = Body::new(rules, exchange, side, Some(&headers));
+        let kind = ("content-type", &b"application/JSON; charset=utf-8"[..]);
+        let mut body = Body::new(rules, exchange, side, std::iter::once(kind));
         let mut out = VecDeque::new();
         let (front, back) = text.as_bytes().split_at(cut);
         for data in [front, back] {

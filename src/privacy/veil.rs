@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::privacy::body::{Body, Idle, Rules};
+use crate::privacy::body::{Body, Idle, Rules, in_fields};
 use crate::privacy::draw::Draw;
 use crate::privacy::patterns::{More, Patterns, Scanner};
 use crate::privacy::policy::{Policy, PolicyError};
@@ -14,7 +14,8 @@ use crate::privacy::template::MAX_TEMPLATE;
 use crate::privacy::text::{Keys, Texts};
 use crate::trace::Lost;
 use crate::trace::record::{
-    BareFrame, BodyMode, End, Event, ExchangeId, FrameRef, RequestHead, ResponseHead, Side,
+    BareFrame, BodyMode, End, Event, ExchangeId, FrameRef, PackedHead, RequestHead, ResponseHead,
+    Side,
 };
 
 /// Replaces what a policy does not let into a trace, in heads and bodies.
@@ -80,7 +81,9 @@ impl Veil {
             out.push_back(event);
             return;
         };
-        event.unpack();
+        if rules.patterns.is_some() || self.prompt_key.is_some() {
+            event.unpack();
+        }
         match &mut event {
             Event::Frame(frame) => {
                 self.frame(frame.as_ref(), out);
@@ -92,17 +95,23 @@ impl Veil {
                 }
             }
             Event::Request(head) => {
-                let mut bodies = Bodies::new(rules, head);
+                let (connects, fields) = (head.method == Method::CONNECT, head.headers.iter());
+                let mut bodies = Bodies::new(rules, head.exchange, connects, fields.map(in_fields));
                 bodies.prompt = self.prompt_key.map(|key| Box::new(PromptReader::new(head, &key)));
                 rules.request(head);
                 self.bodies.insert(head.exchange, bodies);
             }
             Event::Response(head) => {
                 if let Some(bodies) = self.bodies.get_mut(&head.exchange) {
-                    bodies.respond(rules, head);
+                    if let Some(prompt) = &mut bodies.prompt {
+                        prompt.response(head);
+                    }
+                    let fields = head.headers.iter().map(in_fields);
+                    bodies.respond(rules, head.exchange, head.status, fields);
                 }
                 rules.response(head);
             }
+            Event::Packed(head) => self.packed(head),
             Event::Interim(interim) => rules.headers(&mut interim.headers),
             Event::Trailers(trailers) => {
                 if let Some(bodies) = self.bodies.get_mut(&trailers.exchange) {
@@ -118,14 +127,27 @@ impl Veil {
                 }
                 rules.end(end);
             }
-            // Heads are unpacked above.
-            Event::Packed(_)
-            | Event::Link(_)
-            | Event::Gap(_)
-            | Event::Omission(_)
-            | Event::Prompt(_) => {}
+            Event::Link(_) | Event::Gap(_) | Event::Omission(_) | Event::Prompt(_) => {}
         }
         out.push_back(event);
+    }
+
+    /// Takes a head in which nothing is to be replaced.
+    fn packed(&mut self, head: &PackedHead) {
+        let Some(rules) = &mut self.rules else { return };
+        let (id, (method, fields)) = (head.exchange, head.look());
+        match head.status {
+            None => {
+                let connects = method == Some(Method::CONNECT.as_str());
+                let bodies = Bodies::new(rules, id, connects, fields.into_iter());
+                self.bodies.insert(id, bodies);
+            }
+            Some(status) => {
+                if let Some(bodies) = self.bodies.get_mut(&id) {
+                    bodies.respond(rules, id, status, fields.into_iter());
+                }
+            }
+        }
     }
 
     /// Takes a frame, as [`Self::event`] does.
@@ -141,7 +163,7 @@ impl Veil {
             bodies.of(frame.side).push(rules, frame, out);
         } else {
             // Its head is not known: nothing of it is told.
-            let mut body = Body::new(rules, frame.exchange, frame.side, None);
+            let mut body = Body::unknown(rules, frame.exchange, frame.side);
             body.push(rules, frame, out);
         }
     }
@@ -177,22 +199,30 @@ impl std::fmt::Debug for Veil {
 // === impl Bodies ===
 
 impl Bodies {
-    fn new(rules: &mut Rules, head: &RequestHead) -> Self {
-        let request = Body::new(rules, head.exchange, Side::Request, Some(&head.headers));
-        let response = Body::new(rules, head.exchange, Side::Response, None);
-        Self { request, response, prompt: None, connects: head.method == Method::CONNECT }
+    /// Begins with a request's head: whether its method is `CONNECT`, and its fields.
+    fn new<'a>(
+        rules: &mut Rules,
+        exchange: ExchangeId,
+        connects: bool,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> Self {
+        let request = Body::new(rules, exchange, Side::Request, fields);
+        let response = Body::unknown(rules, exchange, Side::Response);
+        Self { request, response, prompt: None, connects }
     }
 
-    fn respond(&mut self, rules: &mut Rules, head: &ResponseHead) {
-        if let Some(prompt) = &mut self.prompt {
-            prompt.response(head);
-        }
-        let upgrades = head.status == StatusCode::SWITCHING_PROTOCOLS
-            || self.connects && head.status.is_success();
-        if upgrades {
+    /// Goes on with a response's head.
+    fn respond<'a>(
+        &mut self,
+        rules: &mut Rules,
+        exchange: ExchangeId,
+        status: StatusCode,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) {
+        if status == StatusCode::SWITCHING_PROTOCOLS || self.connects && status.is_success() {
             self.request.close();
         } else {
-            self.response = Body::new(rules, head.exchange, Side::Response, Some(&head.headers));
+            self.response = Body::new(rules, exchange, Side::Response, fields);
         }
     }
 

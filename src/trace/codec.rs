@@ -5,9 +5,10 @@
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::error::EncodeError;
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::trace::codes::one_of;
+use crate::trace::fields::FieldsIn;
 use crate::trace::format::{FormatVersion, MAX_PAYLOAD, VERSION, opcode};
 use crate::trace::payloads::{
     WireEnd, WireHeader, WireInterim, WireLink, WireMissing, WireRequest, WireResponse,
@@ -153,6 +154,22 @@ fn put<T: Encode>(opcode: u8, value: &T, out: &mut Vec<u8>) -> u8 {
 fn append<T: Encode>(value: &T, out: &mut Vec<u8>) {
     bincode::encode_into_writer(value, Appending(out), bincode::config::standard())
         .expect("encoding plain data into memory has no way to fail");
+}
+
+/// Returns the head of a request where it lies.
+pub(super) fn request_in(payload: &[u8]) -> Result<WireRequest<&str, FieldsIn<'_>>, Malformed> {
+    borrow(payload)
+}
+
+/// Returns the head of a response where it lies.
+pub(super) fn response_in(payload: &[u8]) -> Result<WireResponse<&str, FieldsIn<'_>>, Malformed> {
+    borrow(payload)
+}
+
+fn borrow<'a, T: BorrowDecode<'a, ()>>(payload: &'a [u8]) -> Result<T, Malformed> {
+    bincode::borrow_decode_from_slice(payload, CONFIG)
+        .map(|(value, _)| value)
+        .map_err(|_| Malformed("a payload does not have the layout of its opcode"))
 }
 
 /// Decodes plain data; what follows it was appended by a newer minor version.

@@ -12,6 +12,9 @@ use crate::trace::wire::Malformed;
 /// Header fields in order, a name for each value.
 pub(super) type Fields = Vec<(String, Vec<u8>)>;
 
+/// [`Fields`] where they lie.
+pub(super) type FieldsIn<'a> = Vec<(&'a str, &'a [u8])>;
+
 /// What is laid out as [`Fields`].
 pub(super) struct FieldsOf<'a> {
     pub(super) headers: &'a HeaderMap,

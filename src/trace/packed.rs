@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use crate::clock::Nanos;
-use crate::trace::codec::{decode_event, pack_request, pack_response};
+use crate::trace::codec::{decode_event, pack_request, pack_response, request_in, response_in};
 use crate::trace::record::{Event, ExchangeId, RequestHeadRef, ResponseHeadRef};
 use crate::trace::redact::Redactor;
 
@@ -43,6 +43,21 @@ impl PackedHead {
         let mut payload = Vec::with_capacity(ROOM);
         pack_response(head, redactor, &mut payload);
         Self { exchange: head.exchange, at: head.at, status: Some(head.status), payload }
+    }
+
+    /// Returns the method of a request, and the fields of either: names are lower-case.
+    #[must_use]
+    pub fn look(&self) -> (Option<&str>, Vec<(&str, &[u8])>) {
+        let looked = if self.status.is_some() {
+            response_in(&self.payload).map(|head| (None, head.into_fields()))
+        } else {
+            request_in(&self.payload).map(|head| {
+                let (method, fields) = head.into_parts();
+                (Some(method), fields)
+            })
+        };
+        // What was packed from a head is one.
+        looked.unwrap_or_default()
     }
 
     /// Returns the bytes of memory that it takes.
@@ -131,6 +146,17 @@ mod tests {
             assert_eq!(packed.status, Some(StatusCode::IM_A_TEAPOT));
             assert_eq!(packed.unpack(), Event::Response(Box::new(head)));
         }
+    }
+
+    #[test]
+    fn what_is_packed_can_be_looked_at_where_it_lies() {
+        // A map has the values of one name together.
+        let seen: Vec<(&str, &[u8])> =
+            vec![("x-b", b"1"), ("x-b", b"2"), ("x-raw", b"caf\xe9"), ("empty", b"")];
+        let packed = PackedHead::request(request(fields(&FIELDS)).view(), None);
+        assert_eq!(packed.look(), (Some("PURGE"), seen.clone()));
+        let packed = PackedHead::response(response(fields(&FIELDS)).view(), None);
+        assert_eq!(packed.look(), (None, seen));
     }
 
     #[test]

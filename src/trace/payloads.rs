@@ -10,7 +10,7 @@ use crate::trace::codec::{outcome_code, outcome_of, side_code, side_of};
 use crate::trace::codes::{
     DROP_REASONS, FAULT_KINDS, FAULT_SIDES, OMIT_REASONS, VERSIONS, code_of, one_of, status,
 };
-use crate::trace::fields::{Fields, FieldsOf, headers};
+use crate::trace::fields::{Fields, FieldsIn, FieldsOf, headers};
 use crate::trace::mark::WirePolicy;
 use crate::trace::record::{
     End, ExchangeId, Fault, Gap, Header, Interim, Link, Omission, Passed, RequestHead,
@@ -169,6 +169,13 @@ impl<'a> WireRequest<&'a str, FieldsOf<'a>> {
     }
 }
 
+impl<'a> WireRequest<&'a str, FieldsIn<'a>> {
+    /// Returns its method and its fields.
+    pub(super) fn into_parts(self) -> (&'a str, FieldsIn<'a>) {
+        (self.method, self.fields)
+    }
+}
+
 impl WireRequest {
     pub(super) fn into_head(self) -> Result<RequestHead, Malformed> {
         Ok(RequestHead {
@@ -253,6 +260,13 @@ impl<'a> WireResponse<&'a str, FieldsOf<'a>> {
             reason: head.reason,
             fields: FieldsOf { headers: head.headers, redactor },
         }
+    }
+}
+
+impl<'a> WireResponse<&'a str, FieldsIn<'a>> {
+    /// Returns its fields.
+    pub(super) fn into_fields(self) -> FieldsIn<'a> {
+        self.fields
     }
 }
 

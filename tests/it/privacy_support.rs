@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reenact::clock::Nanos;
 use reenact::privacy::{Bodies, Policy, Veil};
 use reenact::trace::record::{
-    BodyMode, End, Event, ExchangeId, Frame, Outcome, Passed, RequestHead, ResponseHead, Side,
-    Version,
+    BodyMode, End, Event, ExchangeId, Frame, Outcome, PackedHead, Passed, RequestHead,
+    ResponseHead, Side, Version,
 };
 
 pub(crate) const KEY: [u8; 32] = [9; 32];
@@ -101,6 +101,7 @@ pub(crate) fn veiled(policy: &Policy, request: &Message, response: &Message) -> 
         veil.event(event, &mut out);
     }
     assert_eq!(out.len(), before.len());
+    assert_eq!(veiled_packed(policy, &before), out, "as a recorder hands heads over");
     let mut bodies = [Vec::new(), Vec::new()];
     for side in [Side::Request, Side::Response] {
         let of_side = |event: &Event| match event {
@@ -118,6 +119,22 @@ pub(crate) fn veiled(policy: &Policy, request: &Message, response: &Message) -> 
     }
     assert!(matches!(out.back(), Some(Event::End(_))), "the end comes last");
     bodies
+}
+
+/// Returns what a policy leaves of events whose heads are packed.
+fn veiled_packed(policy: &Policy, events: &[Event]) -> VecDeque<Event> {
+    let mut veil = Veil::new(policy, &KEY).unwrap();
+    let mut out = VecDeque::new();
+    for event in events {
+        let packed = match event {
+            Event::Request(head) => Event::Packed(PackedHead::request(head.view(), None)),
+            Event::Response(head) => Event::Packed(PackedHead::response(head.view(), None)),
+            event => event.clone(),
+        };
+        veil.event(packed, &mut out);
+    }
+    out.iter_mut().for_each(Event::unpack);
+    out
 }
 
 /// Returns the response that a policy leaves, the same for every cut.
