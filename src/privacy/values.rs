@@ -213,6 +213,10 @@ impl Values {
 
     /// Begins a string.
     fn begin(&mut self, plan: Plan) {
+        // Most strings are kept, one after the other.
+        if let (Plan::Keep, Doing::Keep) = (plan, &self.doing) {
+            return;
+        }
         self.doing = match plan {
             Plan::Keep => Doing::Keep,
             Plan::Text => Doing::Text(Box::default()),
@@ -274,6 +278,9 @@ impl Values {
 
     /// Ends it.
     fn close(&mut self, work: &mut Work<'_>, streams: &mut Streams) {
+        if let Doing::Keep = self.doing {
+            return;
+        }
         match std::mem::replace(&mut self.doing, Doing::Keep) {
             Doing::Keep => {}
             Doing::Text(mut text) => text.settle(work, More::No),
