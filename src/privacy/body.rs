@@ -368,7 +368,6 @@ fn sniff(rules: &mut Rules, held: &Held) -> Option<Form> {
 
 #[cfg(test)]
 mod tests {
-
     use proptest::prelude::*;
 
     use super::*;
