@@ -100,11 +100,11 @@ struct Shared {
     refusal: OnceLock<Refusal>,
 }
 
-/// Entries that may wait to be written while more releases are made ready: some 20 MB of short answers. Those that are ready or in
+/// Entries that may wait to be written while more releases are made ready: some 10 MB of short answers. Those that are ready or in
 /// flight by then come on top; they are also what is released while the results thread catches up.
-const BACKLOG_MOST: usize = 1 << 13;
+const BACKLOG_MOST: usize = 1 << 12;
 /// Entries that may wait while readings of telemetry are still taken.
-const BACKLOG_OF_SAMPLES: usize = 1 << 12;
+const BACKLOG_OF_SAMPLES: usize = 1 << 11;
 /// How often the feeder looks whether it has caught up.
 const RETRY: Duration = Duration::from_millis(5);
 /// How often the results thread looks.
