@@ -1,8 +1,8 @@
 //! A target that refuses everything: the wrong path, the wrong key. A run against it measures nothing, and is ended.
 //!
-//! Every answer of a target that is 401, 404 or 405, where the recorded answer was not, is a refusal. A target whose first
-//! [`ENOUGH`] answers are refusals, or all of them in a shorter run, refuses everything. One other answer, and it does not:
-//! what comes later is a result.
+//! Every answer of a target that is 401, 404 or 405, where the recorded answer was not, is a refusal; where it was the same,
+//! it tells nothing. A target whose first [`ENOUGH`] answers are refusals, or all of them in a shorter run, refuses
+//! everything. One other answer, and it does not: what comes later is a result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,8 +57,12 @@ impl Refusals {
     /// Takes a row into account.
     pub fn add(&mut self, row: &Measurement) {
         let Some(status) = row.status.filter(|_| self.is_watching) else { return };
-        if !matches!(status, 401 | 404 | 405) || row.recorded_status == Some(status) {
+        if !matches!(status, 401 | 404 | 405) {
             self.targets.insert(row.target.clone(), Standing::Answers);
+            return;
+        }
+        // Refused as in the recording: a target that serves everything says that too, and so does one that serves nothing.
+        if row.recorded_status == Some(status) {
             return;
         }
         let standing = self.targets.entry(row.target.clone()).or_insert_with(|| {
@@ -164,6 +168,16 @@ mod tests {
             refusals.add(&Measurement { recorded_status: Some(404), ..row("a", Some(404)) });
             assert_eq!(refusals.at_end(), None, "what was recorded so is right");
         }
+        for number in 0..20 {
+            assert_eq!(
+                refusals.certain(),
+                None,
+                "after {number}: a trace may have errors of its own"
+            );
+            refusals.add(&row("a", Some(404)));
+            refusals.add(&Measurement { recorded_status: Some(404), ..row("a", Some(404)) });
+        }
+        assert!(refusals.certain().is_some());
         let mut refusals = Refusals::ignored();
         (0..30).for_each(|_| refusals.add(&row("a", Some(404))));
         assert_eq!((refusals.certain(), refusals.at_end()), (None, None));
