@@ -16,10 +16,7 @@ use pin_project_lite::pin_project;
 
 /// A task's waker, and the one that stands before it.
 #[derive(Debug, Default)]
-pub(super) struct Relay {
-    waker: Option<Waker>,
-    task: Option<Waker>,
-}
+pub(super) struct Relay(Option<(Arc<Relayed>, Waker)>);
 
 /// The wake-up that a poll brought; dropped, it is left out.
 #[derive(Debug)]
@@ -65,11 +62,14 @@ pub(super) fn hold<T>(poll: impl FnOnce() -> T) -> (T, Held) {
 impl Relay {
     /// Returns the waker that stands before a task's.
     pub(super) fn before(&mut self, task: &Waker) -> &Waker {
-        if !self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
-            self.task = Some(task.clone());
-            self.waker = None;
+        if self.0.as_ref().is_some_and(|(relayed, _)| !relayed.task.will_wake(task)) {
+            self.0 = None;
         }
-        self.waker.get_or_insert_with(|| Waker::from(Arc::new(Relayed { task: task.clone() })))
+        let (_, waker) = self.0.get_or_insert_with(|| {
+            let relayed = Arc::new(Relayed { task: task.clone() });
+            (Arc::clone(&relayed), Waker::from(relayed))
+        });
+        waker
     }
 }
 
@@ -81,14 +81,18 @@ impl Wake for Relayed {
             return self.task.wake_by_ref();
         }
         // One is enough: what is polled within a hold fills from one place.
-        let other = HELD.replace(Some(Arc::clone(&self)));
-        if let Some(other) = other.filter(|other| !Arc::ptr_eq(other, &self)) {
+        if let Some(other) = HELD.take().filter(|other| !Arc::ptr_eq(other, &self)) {
             other.task.wake_by_ref();
         }
+        HELD.set(Some(self));
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        Arc::clone(self).wake();
+        if IS_HOLDING.get() {
+            Arc::clone(self).wake();
+        } else {
+            self.task.wake_by_ref();
+        }
     }
 }
 

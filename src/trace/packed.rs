@@ -46,8 +46,7 @@ impl PackedHead {
     }
 
     /// Returns the method of a request, and the fields of either: names are lower-case.
-    #[must_use]
-    pub fn look(&self) -> (Option<&str>, Vec<(&str, &[u8])>) {
+    pub(crate) fn look(&self) -> (Option<&str>, Vec<(&str, &[u8])>) {
         let looked = if self.status.is_some() {
             response_in(&self.payload).map(|head| (None, head.into_fields()))
         } else {
@@ -56,8 +55,7 @@ impl PackedHead {
                 (Some(method), fields)
             })
         };
-        // What was packed from a head is one.
-        looked.unwrap_or_default()
+        looked.expect("what was packed from a head is one")
     }
 
     /// Returns the bytes of memory that it takes.

@@ -132,6 +132,22 @@ fn a_streamed_answer_has_the_stand_in_that_it_has_in_the_next_request() {
     assert_eq!(shaped.len(), pieces.concat().len());
 }
 
+/// Checks that two texts in turns are each what they are alone; `event` makes an event, the text stands at `pointer`.
+#[track_caller]
+fn check_interleaved(event: impl Fn(u64, &str) -> String, pointer: &str) -> String {
+    let body =
+        [event(0, "Hel"), event(1, "Wor"), event(0, "lo there"), event(1, "ld peace")].concat();
+    let shaped = String::from_utf8(response(&shape(), SSE, body.as_bytes())).unwrap();
+    let texts: Vec<String> = shaped
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+        .map(|event| event.pointer(pointer).unwrap().as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(format!("{}{}", texts[0], texts[2]), standin_in_history("Hello there"));
+    assert_eq!(format!("{}{}", texts[1], texts[3]), standin_in_history("World peace"));
+    shaped
+}
+
 #[test]
 fn choices_and_blocks_are_texts_of_their_own() {
     let event = |index: u64, text: &str| {
@@ -139,31 +155,14 @@ fn choices_and_blocks_are_texts_of_their_own() {
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}},\"index\":{index}}}]}}\n\n"
         )
     };
-    let body =
-        [event(0, "Hel"), event(1, "Wor"), event(0, "lo there"), event(1, "ld peace")].concat();
-    let shaped = String::from_utf8(response(&shape(), SSE, body.as_bytes())).unwrap();
-    let texts: Vec<String> = shaped
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
-        .map(|event| event["choices"][0]["delta"]["content"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(format!("{}{}", texts[0], texts[2]), standin_in_history("Hello there"));
-    assert_eq!(format!("{}{}", texts[1], texts[3]), standin_in_history("World peace"));
+    check_interleaved(event, "/choices/0/delta/content");
     // Anthropic tells the block at the top.
     let event = |index: u64, text: &str| {
         format!(
             "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":{index},\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
         )
     };
-    let body =
-        [event(0, "Hel"), event(1, "Wor"), event(0, "lo there"), event(1, "ld peace")].concat();
-    let shaped = String::from_utf8(response(&shape(), SSE, body.as_bytes())).unwrap();
-    let texts: Vec<String> = shaped
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
-        .map(|event| event["delta"]["text"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(format!("{}{}", texts[0], texts[2]), standin_in_history("Hello there"));
+    let shaped = check_interleaved(event, "/delta/text");
     assert!(shaped.contains("event: content_block_delta") && shaped.contains("text_delta"));
 }
 

@@ -4,20 +4,17 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
-use reenact::http::server::{self, ServerOptions};
+use reenact::http::server::ServerOptions;
 use reenact::http::tls::{self, Pin};
 use reenact::results::RunReader;
 
 use crate::replay_command::{BODY, OK, Scene, text};
-use crate::replay_support::{Recorded, rows};
+use crate::replay_support::{Recorded, rows, serve_until};
 use crate::support::Upstream;
 
 #[test]
@@ -63,34 +60,17 @@ fn a_probe_asks_targets_for_their_versions_and_the_server_field_is_kept() {
 
 /// Serves until the first request has its answer, and is gone then with all its connections.
 fn serve_until_the_first_request() -> SocketAddr {
-    let (address, bound) = channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            address.send(listener.local_addr().unwrap()).unwrap();
-            let asked = Arc::new(tokio::sync::Notify::new());
-            let ask = Arc::clone(&asked);
-            let make = move |_accepted| {
-                let ask = Arc::clone(&ask);
-                service_fn(move |_request: Request<Incoming>| {
-                    ask.notify_one();
-                    let answer = Response::new(Full::new(Bytes::from_static(b"{}")));
-                    std::future::ready(Ok::<_, std::convert::Infallible>(answer))
-                })
-            };
-            let shutdown = async move { asked.notified().await };
-            server::run(
-                listener,
-                ServerOptions::default(),
-                make,
-                shutdown,
-                Duration::from_millis(50),
-            )
-            .await;
-        });
-    });
-    bound.recv().unwrap()
+    let asked = Arc::new(tokio::sync::Notify::new());
+    let ask = Arc::clone(&asked);
+    let make = move |_accepted| {
+        let ask = Arc::clone(&ask);
+        service_fn(move |_request| {
+            ask.notify_one();
+            std::future::ready(Ok(Response::new(Full::new(Bytes::from_static(b"{}")))))
+        })
+    };
+    let shutdown = async move { asked.notified().await };
+    serve_until(ServerOptions::default(), make, shutdown)
 }
 
 /// Serves TLS with a certificate of its own; returns the address.
@@ -103,24 +83,10 @@ fn serve_tls(folder: &Path) -> SocketAddr {
         tls: Some(tls::server_config(&cert, &key).unwrap()),
         ..ServerOptions::default()
     };
-    let (address, bound) = channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            address.send(listener.local_addr().unwrap()).unwrap();
-            let make = |_accepted| {
-                service_fn(async |_request: Request<Incoming>| {
-                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(
-                        b"{}",
-                    ))))
-                })
-            };
-            server::run(listener, options, make, std::future::pending::<()>(), Duration::ZERO)
-                .await;
-        });
-    });
-    bound.recv().unwrap()
+    let make = |_accepted| {
+        service_fn(async |_request| Ok(Response::new(Full::new(Bytes::from_static(b"{}")))))
+    };
+    serve_until(options, make, std::future::pending())
 }
 
 #[test]

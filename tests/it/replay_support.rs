@@ -1,6 +1,7 @@
 //! What the tests of replay share: traces made by hand, runs of them, and their rows.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -327,17 +328,31 @@ where
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
+    format!("http://{}", serve_until(ServerOptions::default(), make, std::future::pending()))
+}
+
+/// As [`serve`], with these options, until `shutdown`; returns its address.
+pub(crate) fn serve_until<M, S, B>(
+    options: ServerOptions,
+    make: M,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> SocketAddr
+where
+    M: Fn(Accepted) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let (address, bound) = channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
             address.send(listener.local_addr().unwrap()).unwrap();
-            let never = std::future::pending::<()>();
-            server::run(listener, ServerOptions::default(), make, never, Duration::ZERO).await;
+            server::run(listener, options, make, shutdown, Duration::from_millis(50)).await;
         });
     });
-    format!("http://{}", bound.recv().unwrap())
+    bound.recv().unwrap()
 }
 
 /// Returns the rows of a run by exchange and round, and its frames.
