@@ -5,7 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -14,6 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::clock::Nanos;
+use crate::http::chunks::{Chunks, Step};
 use crate::http::error::{classify, describe};
 use crate::http::pool::{Lease, Pooled};
 use crate::http::wakes;
@@ -27,6 +28,8 @@ use crate::trace::record::FaultKind;
 pub struct ResponseBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    /// Reads the body while it is plain chunks.
+    chunks: Option<Box<Chunks>>,
     /// When the bytes of the last frame, or of the head, came in.
     read_at: Option<Nanos>,
 }
@@ -62,8 +65,10 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 impl ResponseBody {
     /// Takes a body and the connection that its reader has to drive; none for one that drives itself.
-    pub(super) fn new(incoming: Incoming, lease: Option<Lease>) -> Self {
-        let mut body = Self { incoming, lease, read_at: None };
+    pub(super) fn new(incoming: Incoming, lease: Option<Lease>, is_chunked: bool) -> Self {
+        let is_chunked = is_chunked && !incoming.is_end_stream();
+        let chunks = lease.as_ref().and_then(|lease| lease.part(is_chunked)).map(Box::new);
+        let mut body = Self { incoming, lease, chunks, read_at: None };
         body.mark();
         if body.incoming.is_end_stream() {
             body.release();
@@ -122,6 +127,23 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(chunks) = &mut this.chunks {
+            match ready!(chunks.poll_step(cx)) {
+                Step::Data(data) => {
+                    this.mark();
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Step::Malformed => {
+                    (this.chunks, this.lease) = (None, None);
+                    return Poll::Ready(Some(Err(BodyError::malformed_chunk())));
+                }
+                Step::Back => {
+                    if let Some(chunks) = this.chunks.take() {
+                        chunks.give_back();
+                    }
+                }
+            }
+        }
         let polled = match &mut this.lease {
             Some(lease) => Self::poll_driven(&mut this.incoming, lease.connection(), cx),
             None => Pin::new(&mut this.incoming).poll_frame(cx),
@@ -163,6 +185,13 @@ impl fmt::Debug for ResponseBody {
 }
 
 // === impl BodyError ===
+
+impl BodyError {
+    fn malformed_chunk() -> Self {
+        let text = "a chunk has more bytes than it says".to_owned();
+        Self { kind: FaultKind::Protocol, text }
+    }
+}
 
 impl From<&hyper::Error> for BodyError {
     fn from(error: &hyper::Error) -> Self {

@@ -27,6 +27,7 @@ use crate::http::body::{BoxError, Done, RequestBody, ResponseBody};
 use crate::http::connect::{Opened, open};
 use crate::http::error::SendError;
 use crate::http::form::{for_h1, for_h2};
+use crate::http::intake;
 use crate::http::options::{ClientOptions, Protocol};
 use crate::http::origin::{Origin, Scheme};
 use crate::http::pool::{Lease, Pool, Pooled, Shared};
@@ -312,13 +313,21 @@ impl Client {
         let request = for_h1(&self.inner.origin, &self.inner.authority, request);
         let is_connect = *request.method() == Method::CONNECT;
         let read_before = connection.read.get();
+        connection.intake.arm();
         // Unconstrained: a task that has used up its turn would get a wake-up instead of the response, by a waker that
         // does nothing.
         let mut sent = pin!(unconstrained(connection.sender.try_send_request(request)));
         let outcome = poll_fn(|cx| {
             // As in the body: only the connection can bring the response, and it is polled here with the real waker.
-            let _ended = connection.poll_drive(cx);
-            sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            let mut quiet = Context::from_waker(Waker::noop());
+            loop {
+                let _ended = connection.poll_drive(cx);
+                let polled = sent.as_mut().poll(&mut quiet);
+                // What was parted is no whole head to hyper: it has to read on.
+                if polled.is_ready() || !connection.intake.recall() {
+                    return polled;
+                }
+            }
         })
         .await;
         let response = outcome.map_err(|error| {
@@ -328,6 +337,7 @@ impl Client {
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS
             || (is_connect && response.status().is_success());
         let lease = if is_tunnel || !done.get() {
+            connection.intake.recall();
             connection.drive_alone();
             None
         } else {
@@ -358,7 +368,8 @@ fn finish(
     lease: Option<Lease>,
     carried: Carried,
 ) -> Response<ResponseBody> {
-    let mut response = response.map(|incoming| ResponseBody::new(incoming, lease));
+    let is_chunked = intake::is_chunked(response.version(), response.headers());
+    let mut response = response.map(|incoming| ResponseBody::new(incoming, lease, is_chunked));
     response.extensions_mut().insert(carried);
     response
 }

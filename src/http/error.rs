@@ -111,6 +111,8 @@ fn classify_io(error: &io::Error) -> Option<FaultKind> {
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::AddrNotAvailable => Some(FaultKind::Connect),
         io::ErrorKind::TimedOut => Some(FaultKind::Timeout),
+        // As hyper's readers of bodies have it.
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Some(FaultKind::Protocol),
         _ => None,
     }
 }

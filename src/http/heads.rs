@@ -215,7 +215,7 @@ impl Heads {
 }
 
 /// Returns where a head ends, with its empty line; `from` is where to begin to look.
-fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
         let next = from + at + 1;
         match bytes[next..] {

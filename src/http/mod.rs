@@ -12,12 +12,14 @@
 mod attempt;
 mod boarding;
 pub mod body;
+mod chunks;
 pub mod client;
 mod connect;
 pub mod error;
 mod form;
 mod handover;
 pub mod heads;
+mod intake;
 pub mod limits;
 pub mod options;
 pub mod origin;

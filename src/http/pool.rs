@@ -14,7 +14,9 @@ use hyper_util::rt::TokioIo;
 
 use crate::clock::{Clock, Nanos};
 use crate::http::body::RequestBody;
-use crate::http::stream::{BytesRead, Stream};
+use crate::http::chunks::Chunks;
+use crate::http::intake::{Intake, IntakeIo};
+use crate::http::stream::BytesRead;
 
 /// An HTTP/1.1 connection.
 pub(super) struct Pooled {
@@ -22,6 +24,8 @@ pub(super) struct Pooled {
     /// None once it has ended.
     driver: Option<Driver>,
     pub(super) read: Arc<BytesRead>,
+    /// Where the stream is that the driver reads from.
+    pub(super) intake: Intake,
     /// Number of the connection, from 1 in the order of opening.
     pub(super) id: u64,
     /// Whether it has carried an exchange.
@@ -76,11 +80,13 @@ const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 impl Pooled {
     pub(super) fn new(
         sender: http1::SendRequest<RequestBody>,
-        driver: http1::Connection<TokioIo<Stream>, RequestBody>,
+        driver: http1::Connection<TokioIo<IntakeIo>, RequestBody>,
         read: Arc<BytesRead>,
+        intake: Intake,
         id: u64,
     ) -> Self {
-        Self { sender, driver: Some(Box::pin(driver.with_upgrades())), read, id, used: false }
+        let driver: Driver = Box::pin(driver.with_upgrades());
+        Self { sender, driver: Some(driver), read, intake, id, used: false }
     }
 
     /// Drives the connection as far as it goes; ready when it has ended.
@@ -125,6 +131,17 @@ impl Lease {
 
     pub(super) fn connection(&mut self) -> &mut Pooled {
         &mut self.connection
+    }
+
+    /// Returns what reads the chunks of the body that comes next, if that is one of chunks and was parted from its head.
+    pub(super) fn part(&self, is_chunked: bool) -> Option<Chunks> {
+        let intake = &self.connection.intake;
+        if !is_chunked {
+            // Polled next by whoever reads the body, or lets the connection settle.
+            intake.recall();
+            return None;
+        }
+        intake.take().map(|line| Chunks::new(line, intake.clone()))
     }
 
     /// Puts the connection back into its pool if it can carry another exchange, closes it otherwise.

@@ -4,6 +4,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use crate::http::error::{SendError, classify, describe};
+use crate::http::intake::{Intake, IntakeIo};
 use crate::http::options::ClientOptions;
 use crate::http::pool::{Pooled, Shared};
 use crate::http::stream::Stream;
@@ -14,15 +15,16 @@ pub(super) async fn shake_h1(
     id: u64,
     options: &ClientOptions,
 ) -> Result<Pooled, SendError> {
-    let read = stream.bytes_read();
+    let (read, intake) = (stream.bytes_read(), Intake::default());
+    let io = IntakeIo::new(stream, intake.clone());
     let (sender, driver) = http1::Builder::new()
         .preserve_header_case(options.preserve_header_case)
         .max_headers(options.max_headers)
         .max_header_size(usize::try_from(options.max_header_bytes).unwrap_or(usize::MAX))
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(io))
         .await
         .map_err(|error| SendError::unsent(classify(&error), describe(&error)))?;
-    Ok(Pooled::new(sender, driver, read, id))
+    Ok(Pooled::new(sender, driver, read, intake, id))
 }
 
 /// Begins HTTP/2 on a stream, and has a task drive it.

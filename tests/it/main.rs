@@ -5,6 +5,7 @@ mod demo;
 mod dialect_codings;
 mod dialect_openai;
 mod fuzz;
+mod http_chunks;
 mod http_client;
 mod http_server;
 mod layering;

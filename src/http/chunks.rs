@@ -1,0 +1,264 @@
+//! Reads the chunks of a response body from the connection (RFC 9112, section 7.1).
+//!
+//! Plain ones only: at the last chunk, at an extension, at anything that is not as it should be, and at an end or an error
+//! in the middle, the stream goes back to hyper ([`Intake`]), which reads on from the beginning of that chunk.
+
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::AsyncReadExt as _;
+
+use crate::http::intake::{Intake, Line};
+
+/// The chunks of one body.
+pub(super) struct Chunks {
+    line: Line,
+    intake: Intake,
+    part: Part,
+    /// Bytes to make room for before a read.
+    room: usize,
+}
+
+/// What came next of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Bytes of a chunk: all that were there, which are more or fewer than one read brought.
+    Data(Bytes),
+    /// A chunk has more bytes than it said.
+    Malformed,
+    /// hyper goes on.
+    Back,
+}
+
+/// What is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The line that says how long a chunk is.
+    Size,
+    /// So many bytes of a chunk, at least one.
+    Data(u64),
+    /// The end of a chunk's line.
+    End,
+}
+
+/// The line before a chunk.
+#[derive(Debug, PartialEq, Eq)]
+enum SizeLine {
+    /// It is so long with its end, and the chunk after it has so many bytes, at least one.
+    Plain { line: usize, chunk: u64 },
+    /// More of it has to be read.
+    Begun,
+    /// Not for us.
+    Other,
+}
+
+/// Room for a read, and what it grows to while reads fill it.
+const ROOM: usize = 8 << 10;
+const MAX_ROOM: usize = 128 << 10;
+/// Digits of the largest chunk that is read here, less than 4 GiB.
+const MAX_DIGITS: usize = 8;
+
+// === impl Chunks ===
+
+impl Chunks {
+    /// Reads from the first byte after a response's head.
+    pub(super) fn new(line: Line, intake: Intake) -> Self {
+        Self { line, intake, part: Part::Size, room: ROOM }
+    }
+
+    /// Returns what comes next; nothing does after the first that is no [`Step::Data`].
+    pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            if let Some(step) = self.part.step(&mut self.line.bytes) {
+                return Poll::Ready(step);
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(Step::Back),
+                Ok(_) => {}
+                Err(error) => {
+                    self.line.failed = Some(error);
+                    return Poll::Ready(Step::Back);
+                }
+            }
+        }
+    }
+
+    /// Gives the stream back to hyper, which has to be polled next.
+    pub(super) fn give_back(mut self) {
+        match self.part {
+            Part::Size => {}
+            // A beginning for what is still to come, for hyper to miss it.
+            Part::Data(left) => {
+                self.line.bytes = BytesMut::from(format!("{left:X}\r\n").as_bytes());
+            }
+            Part::End => self.line.bytes.clear(),
+        }
+        self.intake.give_back(self.line);
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let Line { stream, bytes, .. } = &mut self.line;
+        bytes.reserve(self.room);
+        let room = bytes.capacity() - bytes.len();
+        let read = ready!(pin!(stream.read_buf(bytes)).poll(cx))?;
+        self.room = if read == room { MAX_ROOM.min(self.room * 2) } else { self.room };
+        Poll::Ready(Ok(read))
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    /// Takes what comes next off the bytes that were read; none when more has to be.
+    fn step(&mut self, bytes: &mut BytesMut) -> Option<Step> {
+        loop {
+            *self = match *self {
+                Self::Size => match size_line(bytes) {
+                    SizeLine::Plain { line, chunk } => {
+                        bytes.advance(line);
+                        Self::Data(chunk)
+                    }
+                    SizeLine::Begun => return None,
+                    SizeLine::Other => return Some(Step::Back),
+                },
+                Self::Data(_) if bytes.is_empty() => return None,
+                Self::Data(left) => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    let left = left - here as u64;
+                    *self = if left == 0 { Self::End } else { Self::Data(left) };
+                    return Some(Step::Data(bytes.split_to(here).freeze()));
+                }
+                Self::End => match bytes[..] {
+                    [b'\r', b'\n', ..] => {
+                        bytes.advance(2);
+                        Self::Size
+                    }
+                    [] | [b'\r'] => return None,
+                    _ => return Some(Step::Malformed),
+                },
+            };
+        }
+    }
+}
+
+/// Reads the line before a chunk.
+fn size_line(bytes: &[u8]) -> SizeLine {
+    let mut chunk = 0;
+    for (digits, byte) in bytes.iter().enumerate() {
+        match (char::from(*byte).to_digit(16), digits) {
+            (Some(_), MAX_DIGITS) => return SizeLine::Other,
+            (Some(digit), _) => chunk = chunk << 4 | u64::from(digit),
+            (None, _) if *byte != b'\r' || chunk == 0 => return SizeLine::Other,
+            (None, _) => {
+                return match bytes.get(digits + 1) {
+                    Some(b'\n') => SizeLine::Plain { line: digits + 2, chunk },
+                    Some(_) => SizeLine::Other,
+                    None => SizeLine::Begun,
+                };
+            }
+        }
+    }
+    SizeLine::Begun
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads a body that comes in `pieces`; returns what every step was, data as it lay in each piece.
+    fn steps<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Step> {
+        let (mut part, mut bytes, mut steps) = (Part::Size, BytesMut::new(), Vec::new());
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+            while let Some(step) = part.step(&mut bytes) {
+                let is_over = !matches!(step, Step::Data(_));
+                steps.push(step);
+                if is_over {
+                    return steps;
+                }
+            }
+        }
+        steps
+    }
+
+    fn data(text: &str) -> Step {
+        Step::Data(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_chunk_that_is_there_is_one_frame_and_what_has_come_of_one_waits_for_nothing() {
+        let check = |pieces: &[&str], expected: &[Step]| {
+            assert_eq!(steps(pieces.iter().map(|piece| piece.as_bytes())), expected, "{pieces:?}");
+        };
+        let whole = "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
+        check(&[whole], &[data("one"), data("two"), Step::Back]);
+        check(&["3\r\none"], &[data("one")]);
+        check(&["3\r", "\non", "e\r", "\n0", "\r\n"], &[data("on"), data("e"), Step::Back]);
+        check(&["3\r\nonemore"], &[data("one"), Step::Malformed]);
+        check(&["3\r\none\n"], &[data("one"), Step::Malformed]);
+        check(&["3;x\r\none\r\n"], &[Step::Back]);
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_are_read_whatever_the_pieces_they_come_in(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..12),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\n");
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len())).collect();
+            cuts.extend([0, wire.len()]);
+            cuts.sort_unstable();
+            let read = steps(cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]));
+            let (last, frames) = read.split_last().unwrap();
+            prop_assert_eq!(last, &Step::Back);
+            let frames = frames.iter().map(|step| match step {
+                Step::Data(data) => &data[..],
+                _ => panic!("{step:?} before the end"),
+            });
+            prop_assert_eq!(frames.collect::<Vec<_>>().concat(), chunks.concat());
+        }
+    }
+
+    #[test]
+    fn the_line_before_a_chunk_is_plain_or_not_ours() {
+        let check = |bytes: &str, expected: SizeLine| {
+            assert_eq!(size_line(bytes.as_bytes()), expected, "{bytes:?}");
+        };
+        let plain = |line, chunk| SizeLine::Plain { line, chunk };
+        check("c4\r\ndata", plain(4, 0xc4));
+        check("1\r\n", plain(3, 1));
+        check("00Fa\r\n", plain(6, 0xfa));
+        check("ffffffff\r\n", plain(10, 0xffff_ffff));
+        for begun in ["", "c", "c4", "c4\r", "0"] {
+            check(begun, SizeLine::Begun);
+        }
+        for other in [
+            "0\r\n\r\n",
+            "0\r",
+            "000\r\n",
+            "100000000\r\n",
+            "c4;a=b\r\n",
+            "c4 \r\n",
+            "\r\n",
+            "\n",
+            "c4\n",
+            "c4\rx",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            "g\r\n",
+        ] {
+            check(other, SizeLine::Other);
+        }
+    }
+}

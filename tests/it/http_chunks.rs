@@ -1,0 +1,162 @@
+//! Chunked responses are read beside hyper as hyper would read them: the same bytes, trailers, errors, and what becomes of
+//! the connection. `CHUNKED` is what only hyper looks for, so that it reads such a body itself.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use proptest::prelude::*;
+use reenact::clock::Clock;
+use reenact::http::{Client, ClientOptions};
+use reenact::trace::record::FaultKind;
+
+use crate::support::Upstream;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// What became of a body, and of its connection.
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    data: Vec<u8>,
+    trailers: Vec<(String, String)>,
+    fault: Option<FaultKind>,
+    /// Connections after one more request.
+    connections: u64,
+}
+
+/// Reads a response that comes in `pieces`, which follow each other on the wire, and whose connection then stays open or not.
+async fn read(coding: &str, pieces: &[&[u8]], is_kept: bool) -> Read {
+    let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+    let pieces: Vec<_> = pieces.iter().map(|piece| piece.to_vec()).collect();
+    let upstream = Upstream::start(move |mut peer| {
+        peer.head();
+        if peer.number == 1 {
+            peer.send(&head);
+            // Whoever is done with it may have closed it.
+            let _read = pieces.iter().all(|piece| peer.try_send(piece));
+        } else {
+            peer.send(OK);
+        }
+        while is_kept && peer.try_until("\r\n\r\n").is_some() {
+            peer.send(OK);
+        }
+    });
+    let client =
+        Client::new(upstream.url().parse().unwrap(), ClientOptions::default(), Clock::start());
+    let get = || Request::get("/").body(Empty::<Bytes>::new()).unwrap();
+    let mut body = client.send(get()).await.unwrap().into_body();
+    let mut read = Read { data: Vec::new(), trailers: Vec::new(), fault: None, connections: 0 };
+    while let Some(frame) = body.frame().await {
+        match frame.map(http_body::Frame::into_data) {
+            Ok(Ok(data)) => read.data.extend_from_slice(&data),
+            Ok(Err(frame)) => {
+                let trailers = frame.into_trailers().unwrap();
+                let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+                    (name.to_string(), value.to_str().unwrap().to_owned())
+                };
+                read.trailers = trailers.iter().map(text).collect();
+            }
+            Err(error) => {
+                assert!(!error.text.is_empty());
+                read.fault = Some(error.kind);
+                break;
+            }
+        }
+    }
+    drop(body);
+    let again = client.send(get()).await.unwrap();
+    assert_eq!(again.into_body().collect().await.unwrap().to_bytes(), "hi");
+    read.connections = upstream.accepted();
+    read
+}
+
+/// Checks that a body is read alike both ways; returns what was read.
+async fn check(pieces: &[&[u8]], is_kept: bool) -> Read {
+    let ours = read("chunked", pieces, is_kept).await;
+    let hypers = read("CHUNKED", pieces, is_kept).await;
+    let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
+    assert_eq!(ours, hypers, "{text:?}");
+    ours
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_what_it_is_to_hyper() {
+    for body in [
+        "2\r\nhi\r\n0\r\n\r\n",
+        "0\r\n\r\n",
+        "1\r\nh\r\n1\r\ni\r\n0\r\nx-sum: 7\r\n\r\n",
+        "1;a=b\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
+        "1\r\nh\r\n1;a=\"b\"\r\ni\r\n1\r\n!\r\n0\r\n\r\n",
+        "0002\r\nhi\r\n000\r\n\r\n",
+        "000000002\r\nhi\r\n0\r\n\r\n",
+        "2 \r\nhi\r\n0\r\n\r\n",
+        "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n",
+    ] {
+        let read = check(&[body.as_bytes()], true).await;
+        assert_eq!((read.fault, read.connections), (None, 1), "{body:?}");
+        let pieces: Vec<_> = body.as_bytes().chunks(1).collect();
+        assert_eq!(check(&pieces, true).await, read, "byte by byte");
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_is_none_fails_as_it_does_with_hyper() {
+    for body in [
+        "",
+        "2",
+        "2\r\n",
+        "2\r\nh",
+        "2\r\nhi",
+        "2\r\nhi\r",
+        "2\r\nhi\r\n",
+        "2\r\nhi\r\n0",
+        "2\r\nhi\r\n0\r\n",
+        "2\r\nhi\r\n0\r\nx: 1\r\n",
+        "2\r\nhi!\r\n0\r\n\r\n",
+        "2\r\nhi\n0\r\n\r\n",
+        "2\r\nhi\rx0\r\n\r\n",
+        "2\r\nhi\r\nx\r\n",
+        "-1\r\nhi\r\n",
+        "\r\n2\r\nhi\r\n",
+        "2\nhi\r\n0\r\n\r\n",
+        "10000000000000000\r\nhi",
+        "ffffffffffffffff1\r\nhi",
+        "fffffffff\r\nhi",
+    ] {
+        let read = check(&[body.as_bytes()], false).await;
+        assert!(read.fault.is_some() && read.connections == 2, "{body:?}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_a_chunked_body_is_nobodys() {
+    let excess = format!("2\r\nhi\r\n0\r\n\r\n{OK}");
+    assert_eq!(check(&[excess.as_bytes()], true).await.connections, 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn chunks_of_any_size_in_any_pieces_are_read_whole(
+        sizes in prop::collection::vec(prop_oneof![1_usize..300, 1_usize..70_000], 1..20),
+        piece in prop_oneof![1_usize..50, 1_000_usize..100_000],
+    ) {
+        let mut wire = Vec::new();
+        let mut whole = Vec::new();
+        for (number, size) in sizes.iter().enumerate() {
+            let chunk: Vec<_> = (0..*size).map(|at| b'a' + ((at + number) % 26) as u8).collect();
+            wire.extend_from_slice(format!("{size:x}\r\n").as_bytes());
+            wire.extend_from_slice(&chunk);
+            wire.extend_from_slice(b"\r\n");
+            whole.extend_from_slice(&chunk);
+        }
+        wire.extend_from_slice(b"0\r\n\r\n");
+        // Few pieces of a few bytes each, or a test would send for minutes.
+        let piece = piece.max(wire.len() / 2_000);
+        let pieces: Vec<_> = wire.chunks(piece).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let read = runtime.block_on(read("chunked", &pieces, true));
+        prop_assert!(read.data == whole, "{} of {} bytes", read.data.len(), whole.len());
+        prop_assert_eq!((read.fault, read.connections), (None, 1));
+    }
+}
