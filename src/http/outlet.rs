@@ -6,6 +6,8 @@
 //! connection and puts heads in between: when the handler of an exchange runs, the response before has been written out
 //! in full, and its own has not begun, so that the place is always the right one.
 //!
+//! The body of a response can borrow the stream and write for itself (`DirectBody`, `lending`).
+//!
 //! hyper drops what it has buffered when a body fails. Who wants the client to get it first waits for a flush: hyper
 //! flushes its connection only when its own buffer is empty.
 
@@ -21,7 +23,9 @@ use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::http::direct::Queue;
 use crate::http::heads::{Flaw, Heads};
+use crate::http::lending::Lending;
 use crate::http::limits::Limits;
 use crate::http::stall::Stall;
 use crate::http::stream::Stream;
@@ -37,7 +41,10 @@ struct State {
     heads: Mutex<BytesMut>,
     /// Times that everything written had left.
     flushes: AtomicU64,
+    /// Who waits for that, if anybody does.
     waiting: AtomicWaker,
+    is_waited_for: AtomicBool,
+    lending: Lending,
     /// Whether the connection ends with a reset.
     broken: AtomicBool,
     /// Requests that were handed to the handler, over HTTP/1.1.
@@ -54,7 +61,9 @@ struct State {
 
 /// An HTTP/1.1 connection that writes queued interim responses before anything else, and follows what is read.
 pub(super) struct OutletIo {
-    stream: Stream,
+    /// None while the body of a response has it.
+    stream: Option<Stream>,
+    is_write_vectored: bool,
     outlet: Outlet,
     heads: Heads,
     limits: Limits,
@@ -97,6 +106,7 @@ impl Outlet {
     /// Waits until everything written has left once more than `before` times.
     pub fn poll_flushed(&self, cx: &mut Context<'_>, before: u64) -> Poll<()> {
         self.0.waiting.register(cx.waker());
+        self.0.is_waited_for.store(true, Ordering::Release);
         if self.flushes() > before { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -137,6 +147,35 @@ impl Outlet {
         stall
     }
 
+    /// Returns whether the stream is lent to the body of the response; asks for it otherwise.
+    pub(super) fn borrow(&self) -> bool {
+        self.0.lending.borrow()
+    }
+
+    /// The stream is not wanted any more.
+    pub(super) fn give_back(&self) {
+        self.0.lending.give_back();
+    }
+
+    /// Writes all of `queue` to the stream that was lent. When it fails, the connection ends.
+    pub(super) fn poll_write_out(&self, cx: &mut Context<'_>, queue: &mut Queue) -> Poll<()> {
+        if !queue.is_empty() {
+            ready!(self.0.lending.poll_write_out(cx, queue));
+        }
+        self.flushed();
+        Poll::Ready(())
+    }
+
+    /// Everything written has left.
+    fn flushed(&self) {
+        // One task at a time writes: no locked instruction is needed to add.
+        self.0.flushes.store(self.flushes() + 1, Ordering::Release);
+        if self.0.is_waited_for.load(Ordering::Acquire) {
+            self.0.is_waited_for.store(false, Ordering::Release);
+            self.0.waiting.wake();
+        }
+    }
+
     /// Takes what [`Outlet::next_stream`] returned last.
     pub(super) fn take_stream(&self) -> Option<Arc<Stall>> {
         self.0.next_stream.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -156,7 +195,16 @@ impl Outlet {
 impl OutletIo {
     pub(super) fn new(stream: Stream, outlet: Outlet, limits: Limits) -> Self {
         let heads = Heads::new(MAX_FOLLOWED);
-        Self { stream, outlet, heads, limits, waiting: None }
+        let is_write_vectored = stream.is_write_vectored();
+        Self { stream: Some(stream), is_write_vectored, outlet, heads, limits, waiting: None }
+    }
+
+    /// Polls the stream, wherever it is.
+    fn poll_stream<T>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.outlet.0.lending.poll_own(&mut self.stream, poll)
     }
 
     /// Follows what was read.
@@ -196,15 +244,17 @@ impl OutletIo {
         if !self.outlet.0.filled.load(Ordering::Acquire) {
             return Poll::Ready(Ok(()));
         }
-        let mut heads = self.outlet.heads();
+        let Self { outlet, stream, .. } = self;
+        let mut heads = outlet.heads();
         while !heads.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &heads))?;
+            let write = |stream: Pin<&mut Stream>| stream.poll_write(cx, &heads);
+            let written = ready!(outlet.0.lending.poll_own(stream, write))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             heads.advance(written);
         }
-        self.outlet.0.filled.store(false, Ordering::Release);
+        outlet.0.filled.store(false, Ordering::Release);
         Poll::Ready(Ok(()))
     }
 }
@@ -216,7 +266,7 @@ impl AsyncRead for OutletIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        if Pin::new(&mut self.stream).poll_read(cx, buf)?.is_pending() {
+        if self.poll_stream(|stream| stream.poll_read(cx, buf))?.is_pending() {
             return self.poll_late(cx);
         }
         self.follow(&buf.filled()[before..]);
@@ -231,7 +281,7 @@ impl AsyncWrite for OutletIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interims(cx))?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.poll_stream(|stream| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -240,18 +290,19 @@ impl AsyncWrite for OutletIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interims(cx))?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.poll_stream(|stream| stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.is_write_vectored
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interims(cx))?;
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.outlet.0.flushes.fetch_add(1, Ordering::Release);
-        self.outlet.0.waiting.wake();
+        ready!(self.poll_stream(|stream| stream.poll_flush(cx)))?;
+        self.outlet.flushed();
+        let Self { outlet, stream, .. } = &mut *self;
+        outlet.0.lending.lend(stream);
         Poll::Ready(Ok(()))
     }
 
@@ -259,14 +310,16 @@ impl AsyncWrite for OutletIo {
         if self.outlet.is_broken() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.poll_stream(|stream| stream.poll_shutdown(cx))
     }
 }
 
 impl Drop for OutletIo {
     fn drop(&mut self) {
-        if self.outlet.is_broken() {
-            self.stream.reset_on_close();
+        // Here and not where it was lent to: that may live on.
+        let stream = self.outlet.0.lending.fetch(&mut self.stream);
+        if let Some(stream) = stream.filter(|_| self.outlet.is_broken()) {
+            stream.reset_on_close();
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::service::{Service, service_fn};
 use tokio::sync::RwLock;
 
 use crate::clock::{Clock, Nanos};
+use crate::http::direct::DirectBody;
 use crate::http::server::Accepted;
 use crate::http::tap::TapBody;
 use crate::http::wakes::QuietBody;
@@ -47,7 +48,7 @@ pub struct Proxy {
 }
 
 /// The body of a response to a client.
-pub type ProxyBody = TapBody<Answer, SideTap>;
+pub type ProxyBody = DirectBody<TapBody<Answer, SideTap>>;
 
 /// A client's connection, with its own connections to the upstreams.
 struct Connection {
@@ -254,7 +255,13 @@ impl Connection {
         let limit = self.proxy.options.bounds.between_chunks;
         let stall = Arc::clone(ledger.stall());
         let answer = Answer::passed_on(&parts, body, &self.accepted, stall, limit);
-        let response = Response::from_parts(parts, self.watch(ledger, answer));
+        // Such a response hyper sends in chunks.
+        let is_chunked = version == Version::HTTP_11
+            && answer.size_hint().exact().is_none()
+            && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
+        let outlet = is_chunked.then(|| self.accepted.outlet.clone());
+        let body = DirectBody::new(self.watch(ledger, answer), outlet);
+        let response = Response::from_parts(parts, body);
         self.handed_back(onward, at);
         response
     }
@@ -288,7 +295,7 @@ impl Connection {
         });
         let silent = TapBody::new(Answer::Own(None), SideTap::silent(), self.proxy.clock);
         self.handed_back(onward, at);
-        Response::from_parts(parts, silent)
+        Response::from_parts(parts, DirectBody::new(silent, None))
     }
 
     /// Counts what the proxy added: `onward` to the request, and since `at` to the response.
@@ -346,13 +353,14 @@ impl Connection {
             let head = ResponseHeadRef { exchange, at, version, status, reason: None, headers };
             PackedHead::response(head, None)
         });
-        let mut response = Response::new(self.watch(ledger, Answer::Own(Some(body))));
+        let body = self.watch(ledger, Answer::Own(Some(body)));
+        let mut response = Response::new(DirectBody::new(body, None));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
     }
 
-    fn watch(&self, ledger: &Arc<Ledger>, answer: Answer) -> ProxyBody {
+    fn watch(&self, ledger: &Arc<Ledger>, answer: Answer) -> TapBody<Answer, SideTap> {
         if self.accepted.is_h2 {
             // The head goes next, and the body is not asked for before the client gives it room.
             ledger.stall().handed();

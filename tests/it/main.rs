@@ -14,6 +14,7 @@ mod privacy_canary;
 mod privacy_replay;
 mod privacy_shape;
 mod privacy_support;
+mod proxy_direct;
 mod proxy_exchange;
 mod proxy_http2;
 mod proxy_identity;
