@@ -100,6 +100,27 @@ pub enum Appended {
     },
 }
 
+// === impl Strain ===
+
+impl Strain {
+    /// Returns the pressure that a log is under which was under `before`. Compressing well may not cost the traffic its CPU,
+    /// long before the queue fills. And that it costs little while it compresses less is no reason to compress well again:
+    /// not before it costs half of what was too much.
+    fn pressure(self, before: Pressure) -> Pressure {
+        let exceeds = |pressure: Pressure, queue: f32, busy: f32| {
+            let share = if before >= pressure { 0.5 } else { 1.0 };
+            self.queue >= queue * share || self.busy >= busy * share
+        };
+        if exceeds(Pressure::High, 0.5, 0.25) {
+            Pressure::High
+        } else if exceeds(Pressure::Some, 0.125, 0.125) {
+            Pressure::Some
+        } else {
+            Pressure::None
+        }
+    }
+}
+
 // === impl Appended ===
 
 impl Appended {
@@ -150,14 +171,7 @@ impl Log for Roll {
     }
 
     fn strain(&mut self, strain: Strain) {
-        // Compressing well may not cost the traffic its CPU, long before the queue fills.
-        self.set_pressure(if strain.queue >= 0.5 || strain.busy >= 0.25 {
-            Pressure::High
-        } else if strain.queue >= 0.125 || strain.busy >= 0.125 {
-            Pressure::Some
-        } else {
-            Pressure::None
-        });
+        self.set_pressure(strain.pressure(self.pressure()));
     }
 
     fn counters(&self) -> Counters {
@@ -184,6 +198,26 @@ impl Log for Roll {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pressure_ends_when_the_log_takes_half_of_what_began_it() {
+        let check = |queue: f32, busy: f32, after: [Pressure; 3]| {
+            let before = [Pressure::None, Pressure::Some, Pressure::High];
+            let strain = Strain { queue, busy };
+            assert_eq!(before.map(|before| strain.pressure(before)), after, "{strain:?}");
+        };
+        let [none, some, high] = [Pressure::None, Pressure::Some, Pressure::High];
+        check(0.0, 0.0, [none, none, none]);
+        check(0.0, 0.06, [none, none, none]);
+        check(0.0, 0.07, [none, some, some]);
+        check(0.0, 0.12, [none, some, some]);
+        check(0.0, 0.13, [some, some, high]);
+        check(0.0, 0.25, [high, high, high]);
+        check(0.07, 0.0, [none, some, some]);
+        check(0.2, 0.0, [some, some, some]);
+        check(0.3, 0.0, [some, some, high]);
+        check(0.5, 0.0, [high, high, high]);
+    }
 
     #[test]
     fn what_is_left_out_is_summed() {

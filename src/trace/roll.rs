@@ -210,6 +210,12 @@ impl Roll {
         }
     }
 
+    /// Returns what it was told last.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.writer.as_ref().map_or(Pressure::None, Writer::pressure)
+    }
+
     /// Returns the file or folder that is the trace.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -170,6 +170,10 @@ impl Sink {
         self.file.metadata().is_ok_and(|data| data.nlink() > 0)
     }
 
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.pressure
+    }
+
     pub(crate) fn set_pressure(&mut self, pressure: Pressure) {
         self.pressure = pressure;
     }

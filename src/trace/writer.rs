@@ -269,6 +269,15 @@ impl Writer {
         }
     }
 
+    /// Returns what it was told last.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        match &self.state {
+            State::Open(segment) => segment.sink.pressure(),
+            _ => Pressure::None,
+        }
+    }
+
     /// Returns the counters as they would be written now.
     #[must_use]
     pub fn counters(&self) -> Counters {
