@@ -68,10 +68,6 @@ const MAX_ITEMS: usize = 64;
 /// The same for what it costs in the queue: the budget may be exceeded by this much for each thread.
 const MAX_COST: usize = 32 << 10;
 
-/// Room for items, and for bytes, of a small batch.
-const FEW_ITEMS: usize = 16;
-const FEW_BYTES: usize = 2 << 10;
-
 /// Runs `poll`, and pushes what it brings in one go.
 pub fn collect(poll: &mut dyn FnMut()) {
     LANE.with_borrow_mut(|lane| lane.is_open = true);
@@ -150,9 +146,9 @@ impl Batch {
         self.items.push(Item::Small { exchange, side, at, accepted, len: data.len() });
     }
 
-    /// Returns whether it takes little memory.
-    pub(super) fn is_small(&self) -> bool {
-        self.items.capacity() <= FEW_ITEMS && self.bytes.capacity() <= FEW_BYTES
+    /// Returns how much memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.items.capacity() * ITEM_BYTES + self.bytes.capacity()
     }
 
     /// Returns what it was charged with.

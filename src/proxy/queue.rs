@@ -66,9 +66,10 @@ pub(super) struct Shared {
 
 /// What an event costs beside its bytes.
 const EVENT_BYTES: usize = 96;
-/// Emptied batches that are kept, of up to 40 KiB each; and as many as this of small ones.
-const SPARE_BATCHES: usize = 64;
-const SPARE_SMALL_BATCHES: usize = 1024;
+/// Emptied batches that are kept at most.
+const SPARE_BATCHES: usize = 1024;
+/// Memory of as many equal ones as are kept: of small ones more, of large ones fewer.
+const SPARE_BYTES: usize = 1 << 20;
 /// What a frame without its bytes costs.
 const BARE_BYTES: usize = lane::ITEM_BYTES;
 /// Tenths of the budget that single frames of responses may fill.
@@ -220,7 +221,7 @@ impl Shared {
     pub(super) fn new(budget: usize, written_bytes: u64, counters: Counters, clock: Clock) -> Self {
         Self {
             queue: SegQueue::new(),
-            spare: ArrayQueue::new(SPARE_SMALL_BATCHES),
+            spare: ArrayQueue::new(SPARE_BATCHES),
             clock,
             budget,
             reserve: budget / 4,
@@ -260,7 +261,7 @@ impl Shared {
 
     /// Keeps the memory of a batch.
     pub(super) fn keep_batch(&self, batch: Batch) {
-        if batch.is_small() || self.spare.len() < SPARE_BATCHES {
+        if self.spare.len() * batch.memory() < SPARE_BYTES {
             // Let go of when there are enough.
             let _full = self.spare.push(batch);
         }
