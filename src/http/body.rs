@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use crate::clock::Nanos;
 use crate::http::chunks::{Chunks, Step};
+use crate::http::drain::{self, Drain, Drained, Piece};
 use crate::http::error::{classify, describe};
 use crate::http::pool::{Lease, Pooled};
 use crate::http::wakes;
@@ -90,6 +91,26 @@ impl ResponseBody {
         }
     }
 
+    /// Takes what came of a body of chunks; returns it, unless hyper goes on.
+    fn take_step(&mut self, step: Step) -> Option<Result<Frame<Bytes>, BodyError>> {
+        match step {
+            Step::Data(data) => {
+                self.mark();
+                Some(Ok(Frame::data(data)))
+            }
+            Step::Malformed => {
+                (self.chunks, self.lease) = (None, None);
+                Some(Err(BodyError::malformed_chunk()))
+            }
+            Step::Back => {
+                if let Some(chunks) = self.chunks.take() {
+                    chunks.give_back();
+                }
+                None
+            }
+        }
+    }
+
     /// Gives the connection back, if it is in a state to serve another request; closes it otherwise.
     fn release(&mut self) {
         if let Some(lease) = self.lease.take() {
@@ -128,20 +149,9 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if let Some(chunks) = &mut this.chunks {
-            match ready!(chunks.poll_step(cx)) {
-                Step::Data(data) => {
-                    this.mark();
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Step::Malformed => {
-                    (this.chunks, this.lease) = (None, None);
-                    return Poll::Ready(Some(Err(BodyError::malformed_chunk())));
-                }
-                Step::Back => {
-                    if let Some(chunks) = this.chunks.take() {
-                        chunks.give_back();
-                    }
-                }
+            let step = ready!(chunks.poll_step(cx));
+            if let Some(frame) = this.take_step(step) {
+                return Poll::Ready(Some(frame));
             }
         }
         let polled = match &mut this.lease {
@@ -175,6 +185,30 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+impl Drain for ResponseBody {
+    fn poll_drain(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut sink: impl FnMut(Piece<'_>) -> bool,
+    ) -> Drained<BodyError> {
+        let this = self.get_mut();
+        if let Some(chunks) = &mut this.chunks {
+            let polled = chunks.poll_drain(cx, &mut sink);
+            this.mark();
+            match polled {
+                Poll::Pending => return Drained::Empty,
+                Poll::Ready(None) => return Drained::Full,
+                Poll::Ready(Some(step)) => {
+                    if let Some(last) = this.take_step(step) {
+                        return Drained::Last(Some(last));
+                    }
+                }
+            }
+        }
+        drain::poll_frames(Pin::new(this), cx, sink)
     }
 }
 

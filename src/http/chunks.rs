@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
+use crate::http::body::COPY_UP_TO;
+use crate::http::drain::Piece;
 use crate::http::intake::{Intake, Line};
 
 /// The chunks of one body.
@@ -21,7 +23,7 @@ pub(super) struct Chunks {
 }
 
 /// What came next of a body.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Step {
     /// Bytes of a chunk: all that were there, which are more or fewer than one read brought.
     Data(Bytes),
@@ -29,6 +31,17 @@ pub(super) enum Step {
     Malformed,
     /// hyper goes on.
     Back,
+}
+
+/// What is next in what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// So many bytes of a chunk, which are to be taken off.
+    Data(usize),
+    /// A chunk has more bytes than it said.
+    Malformed,
+    /// No plain chunk.
+    Other,
 }
 
 /// What is to come.
@@ -70,8 +83,13 @@ impl Chunks {
     /// Returns what comes next; nothing does after the first that is no [`Step::Data`].
     pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
-            if let Some(step) = self.part.step(&mut self.line.bytes) {
-                return Poll::Ready(step);
+            match self.part.step(&mut self.line.bytes) {
+                Some(Found::Data(len)) => {
+                    return Poll::Ready(Step::Data(self.line.bytes.split_to(len).freeze()));
+                }
+                Some(Found::Malformed) => return Poll::Ready(Step::Malformed),
+                Some(Found::Other) => return Poll::Ready(Step::Back),
+                None => {}
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(Step::Back),
@@ -80,6 +98,36 @@ impl Chunks {
                     self.line.failed = Some(error);
                     return Poll::Ready(Step::Back);
                 }
+            }
+        }
+    }
+
+    /// Hands over what comes next while it is data and `sink` has room. Returns the step that it stopped at, none when the
+    /// sink is full.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl FnMut(Piece<'_>) -> bool,
+    ) -> Poll<Option<Step>> {
+        loop {
+            let bytes = &mut self.line.bytes;
+            while let Some(Found::Data(len)) = self.part.step(bytes) {
+                let has_room = if len > COPY_UP_TO {
+                    sink(Piece::Shared(&bytes.split_to(len).freeze()))
+                } else {
+                    let has_room = sink(Piece::Lent(&bytes[..len]));
+                    bytes.advance(len);
+                    has_room
+                };
+                if !has_room {
+                    return Poll::Ready(None);
+                }
+            }
+            // Reads on, or finds again what is no data.
+            match ready!(self.poll_step(cx)) {
+                Step::Data(data) if sink(Piece::Shared(&data)) => {}
+                Step::Data(_) => return Poll::Ready(None),
+                step => return Poll::Ready(Some(step)),
             }
         }
     }
@@ -110,8 +158,8 @@ impl Chunks {
 // === impl Part ===
 
 impl Part {
-    /// Takes what comes next off the bytes that were read; none when more has to be.
-    fn step(&mut self, bytes: &mut BytesMut) -> Option<Step> {
+    /// Finds what comes next in the bytes that were read, and takes off what is before it; none when more has to be read.
+    fn step(&mut self, bytes: &mut BytesMut) -> Option<Found> {
         loop {
             *self = match *self {
                 Self::Size => match size_line(bytes) {
@@ -120,14 +168,14 @@ impl Part {
                         Self::Data(chunk)
                     }
                     SizeLine::Begun => return None,
-                    SizeLine::Other => return Some(Step::Back),
+                    SizeLine::Other => return Some(Found::Other),
                 },
                 Self::Data(_) if bytes.is_empty() => return None,
                 Self::Data(left) => {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let left = left - here as u64;
                     *self = if left == 0 { Self::End } else { Self::Data(left) };
-                    return Some(Step::Data(bytes.split_to(here).freeze()));
+                    return Some(Found::Data(here));
                 }
                 Self::End => match bytes[..] {
                     [b'\r', b'\n', ..] => {
@@ -135,7 +183,7 @@ impl Part {
                         Self::Size
                     }
                     [] | [b'\r'] => return None,
-                    _ => return Some(Step::Malformed),
+                    _ => return Some(Found::Malformed),
                 },
             };
         }
@@ -168,38 +216,38 @@ mod tests {
 
     use super::*;
 
-    /// Reads a body that comes in `pieces`; returns what every step was, data as it lay in each piece.
-    fn steps<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Step> {
-        let (mut part, mut bytes, mut steps) = (Part::Size, BytesMut::new(), Vec::new());
+    /// Reads a body that comes in `pieces`; returns its data as it lay in each piece, and what it ended with.
+    fn steps<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<Found>) {
+        let (mut part, mut bytes, mut frames) = (Part::Size, BytesMut::new(), Vec::new());
         for piece in pieces {
             bytes.extend_from_slice(piece);
-            while let Some(step) = part.step(&mut bytes) {
-                let is_over = !matches!(step, Step::Data(_));
-                steps.push(step);
-                if is_over {
-                    return steps;
-                }
+            while let Some(found) = part.step(&mut bytes) {
+                let Found::Data(len) = found else {
+                    assert_eq!(part.step(&mut bytes), Some(found), "it is found again");
+                    return (frames, Some(found));
+                };
+                frames.push(bytes.split_to(len).to_vec());
             }
         }
-        steps
-    }
-
-    fn data(text: &str) -> Step {
-        Step::Data(Bytes::copy_from_slice(text.as_bytes()))
+        (frames, None)
     }
 
     #[test]
     fn a_chunk_that_is_there_is_one_frame_and_what_has_come_of_one_waits_for_nothing() {
-        let check = |pieces: &[&str], expected: &[Step]| {
-            assert_eq!(steps(pieces.iter().map(|piece| piece.as_bytes())), expected, "{pieces:?}");
+        let check = |pieces: &[&str], frames: &[&str], last: Option<Found>| {
+            let (read, ended) = steps(pieces.iter().map(|piece| piece.as_bytes()));
+            let read: Vec<_> =
+                read.iter().map(|frame| std::str::from_utf8(frame).unwrap()).collect();
+            assert_eq!((&read[..], ended), (frames, last), "{pieces:?}");
         };
+        let (malformed, other) = (Some(Found::Malformed), Some(Found::Other));
         let whole = "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
-        check(&[whole], &[data("one"), data("two"), Step::Back]);
-        check(&["3\r\none"], &[data("one")]);
-        check(&["3\r", "\non", "e\r", "\n0", "\r\n"], &[data("on"), data("e"), Step::Back]);
-        check(&["3\r\nonemore"], &[data("one"), Step::Malformed]);
-        check(&["3\r\none\n"], &[data("one"), Step::Malformed]);
-        check(&["3;x\r\none\r\n"], &[Step::Back]);
+        check(&[whole], &["one", "two"], other);
+        check(&["3\r\none"], &["one"], None);
+        check(&["3\r", "\non", "e\r", "\n0", "\r\n"], &["on", "e"], other);
+        check(&["3\r\nonemore"], &["one"], malformed);
+        check(&["3\r\none\n"], &["one"], malformed);
+        check(&["3;x\r\none\r\n"], &[], other);
     }
 
     proptest! {
@@ -218,14 +266,9 @@ mod tests {
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len())).collect();
             cuts.extend([0, wire.len()]);
             cuts.sort_unstable();
-            let read = steps(cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]));
-            let (last, frames) = read.split_last().unwrap();
-            prop_assert_eq!(last, &Step::Back);
-            let frames = frames.iter().map(|step| match step {
-                Step::Data(data) => &data[..],
-                _ => panic!("{step:?} before the end"),
-            });
-            prop_assert_eq!(frames.collect::<Vec<_>>().concat(), chunks.concat());
+            let (frames, last) = steps(cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]));
+            prop_assert_eq!(last, Some(Found::Other));
+            prop_assert_eq!(frames.concat(), chunks.concat());
         }
     }
 

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::http::drain::{Drain, Drained};
 use crate::http::outlet::Outlet;
+use crate::http::workers;
 
 pin_project! {
     /// A response body that may write itself.
@@ -30,6 +32,8 @@ struct Way<E> {
     /// Whether the stream was lent: hyper has nothing left to write.
     is_open: bool,
     queue: Queue,
+    /// The turn of the task in which nothing more was there.
+    emptied: Option<u64>,
     /// What hyper is to hear when the queue has left.
     last: Option<Last<E>>,
 }
@@ -61,12 +65,15 @@ impl<B: Body> DirectBody<B> {
     /// Takes a body; it writes itself by way of `outlet`, if there is one. The response must then be one that hyper sends in
     /// chunks: to an HTTP/1.1 client, without a `Content-Length`, its body of unknown length.
     pub fn new(inner: B, outlet: Option<Outlet>) -> Self {
-        let way = |outlet| Way { outlet, is_open: false, queue: Queue::default(), last: None };
+        let way = |outlet| {
+            let queue = Queue::default();
+            Way { outlet, is_open: false, queue, emptied: None, last: None }
+        };
         Self { inner, way: outlet.map(way) }
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for DirectBody<B> {
+impl<B: Drain> Body for DirectBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -105,38 +112,43 @@ impl<E> Way<E> {
     }
 
     /// Writes what comes, until what comes is not data.
-    fn poll_last<B: Body<Data = Bytes, Error = E>>(
+    fn poll_last<B: Drain<Error = E>>(
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
     ) -> Poll<Last<E>> {
+        let turn = workers::turn();
+        if turn.is_some() && turn == self.emptied {
+            // hyper asks twice in each turn of its task.
+            return Poll::Pending;
+        }
         loop {
-            let is_pending = self.gather(body.as_mut(), cx);
+            let is_empty = self.gather(body.as_mut(), cx);
             ready!(self.outlet.poll_write_out(cx, &mut self.queue));
             if let Some(last) = self.last.take() {
                 return Poll::Ready(last);
             }
-            if is_pending {
+            if is_empty {
+                self.emptied = turn;
                 return Poll::Pending;
             }
         }
     }
 
-    /// Queues what is ready, while there is room; true when nothing more is.
-    fn gather<B: Body<Data = Bytes, Error = E>>(
-        &mut self,
-        mut body: Pin<&mut B>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        while self.last.is_none() && self.queue.bytes().len() < MOST {
-            match body.as_mut().poll_frame(cx) {
-                Poll::Pending => return true,
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.queue.chunk(&data),
-                    Err(other) => self.last = Some(Some(Ok(other))),
-                },
-                Poll::Ready(last) => self.last = Some(last),
-            }
+    /// Queues what is there, while there is room; true when nothing more is.
+    fn gather<B: Drain<Error = E>>(&mut self, body: Pin<&mut B>, cx: &mut Context<'_>) -> bool {
+        let queue = &mut self.queue;
+        if self.last.is_some() || !queue.has_room() {
+            return false;
+        }
+        let drained = body.poll_drain(cx, |piece| {
+            queue.chunk(piece.bytes());
+            queue.has_room()
+        });
+        match drained {
+            Drained::Empty => return true,
+            Drained::Full => {}
+            Drained::Last(last) => self.last = Some(last),
         }
         false
     }
@@ -154,6 +166,10 @@ impl Queue {
     /// Returns what has not left yet.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[self.written..]
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes().len() < MOST
     }
 
     /// Returns whether everything has left.

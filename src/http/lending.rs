@@ -17,6 +17,7 @@ use crate::http::stream::Stream;
 pub(super) struct Lending {
     is_wanted: AtomicBool,
     is_lent: AtomicBool,
+    has_failed: AtomicBool,
     lent: Mutex<Lent>,
 }
 
@@ -81,6 +82,11 @@ impl Lending {
         }
     }
 
+    /// Returns whether the stream is lent and all is well: the borrower flushes what it writes.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_lent.load(Ordering::Acquire) && !self.has_failed.load(Ordering::Acquire)
+    }
+
     /// Fetches the stream for good, wherever it is.
     pub(super) fn fetch(&self, own: &mut Option<Stream>) -> Option<Stream> {
         own.take().or_else(|| self.lent().stream.take())
@@ -94,6 +100,7 @@ impl Lending {
             Ok(()) => Poll::Ready(()),
             Err(error) => {
                 *failed = Some(error);
+                self.has_failed.store(true, Ordering::Release);
                 // Whoever polls the borrower polls the lender next.
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -16,6 +16,7 @@ mod chunks;
 pub mod client;
 mod connect;
 pub mod direct;
+pub mod drain;
 pub mod error;
 mod form;
 mod handover;

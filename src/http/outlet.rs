@@ -298,6 +298,9 @@ impl AsyncWrite for OutletIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outlet.0.lending.is_in_use() {
+            return Poll::Ready(Ok(()));
+        }
         ready!(self.poll_interims(cx))?;
         ready!(self.poll_stream(|stream| stream.poll_flush(cx)))?;
         self.outlet.flushed();

@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::clock::{Clock, Nanos};
+use crate::http::drain::{Drain, Drained, Piece};
 
 /// What watches a body. No call may block: they are made while the body is polled.
 pub trait Tap<E> {
@@ -21,13 +22,13 @@ pub trait Tap<E> {
     type Kept;
 
     /// Takes hold of a frame's bytes as soon as they are read. The frame before was accepted.
-    fn keep(&mut self, data: &Bytes) -> Self::Kept;
+    fn keep(&mut self, data: Piece<'_>) -> Self::Kept;
 
     /// A data frame: read at `at`, accepted at `accepted`, never before `at`.
     fn frame(&mut self, data: Self::Kept, at: Nanos, accepted: Nanos);
 
-    /// The last data frame: accepted as soon as it was read, at `at`.
-    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+    /// A data frame that was accepted as soon as it was read, at `at`.
+    fn passed(&mut self, data: Piece<'_>, at: Nanos) {
         let kept = self.keep(data);
         self.frame(kept, at, at);
     }
@@ -129,6 +130,41 @@ where
     }
 }
 
+impl<B, T> Drain for TapBody<B, T>
+where
+    B: Drain,
+    T: Tap<B::Error>,
+{
+    fn poll_drain(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut sink: impl FnMut(Piece<'_>) -> bool,
+    ) -> Drained<B::Error> {
+        let this = self.project();
+        let watch = this.watch;
+        // One look at the clock, when something has come or is known to be accepted: all that is there was read together.
+        let mut now = watch.pending.is_some().then(|| watch.clock.now());
+        if let Some(now) = now {
+            watch.accept(now);
+        }
+        let drained = this.inner.poll_drain(cx, |piece| {
+            let at = *now.get_or_insert_with(|| watch.clock.now());
+            let has_room = sink(piece);
+            watch.piece(piece, has_room, at);
+            has_room
+        });
+        if let Drained::Last(last) = &drained {
+            let at = watch.clock.now();
+            match last {
+                Some(Ok(frame)) => watch.frame(frame, false, at),
+                Some(Err(error)) => watch.end(Ending::Error(error), at),
+                None => watch.end(Ending::Ended, at),
+            }
+        }
+        drained
+    }
+}
+
 // === impl Watch ===
 
 impl<T: Tap<E>, E> Watch<T, E> {
@@ -143,13 +179,23 @@ impl<T: Tap<E>, E> Watch<T, E> {
         let Some(tap) = &mut self.tap else { return };
         match (frame.data_ref(), frame.trailers_ref()) {
             // The reader knows that nothing follows, and may not ask again.
-            (Some(data), _) if last => tap.last_frame(data, at),
-            (Some(data), _) => self.pending = Some((tap.keep(data), at)),
+            (Some(data), _) if last => tap.passed(Piece::Shared(data), at),
+            (Some(data), _) => self.pending = Some((tap.keep(Piece::Shared(data)), at)),
             (None, Some(trailers)) => tap.trailers(trailers, at),
             (None, None) => {}
         }
         if last || frame.is_trailers() {
             self.end(Ending::Ended, at);
+        }
+    }
+
+    /// A frame that a sink has taken; when that is full, it is known to be accepted when more is asked for.
+    fn piece(&mut self, piece: Piece<'_>, has_room: bool, at: Nanos) {
+        let Some(tap) = &mut self.tap else { return };
+        if has_room {
+            tap.passed(piece, at);
+        } else {
+            self.pending = Some((tap.keep(piece), at));
         }
     }
 
@@ -201,8 +247,8 @@ mod tests {
     impl<E: std::fmt::Debug> Tap<E> for Notes {
         type Kept = Bytes;
 
-        fn keep(&mut self, data: &Bytes) -> Bytes {
-            data.clone()
+        fn keep(&mut self, data: Piece<'_>) -> Bytes {
+            data.to_bytes()
         }
         fn frame(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
             self.add(format!("{} {}-{}", data.len(), ms(at), ms(accepted)));

@@ -3,6 +3,7 @@
 //! A connection lives on one thread from its acceptance to its end, with everything that serves it: nothing is stolen,
 //! no wake-up crosses threads. A new connection goes to the thread that has the fewest.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +49,19 @@ pub(super) struct Surrounded<F> {
     around: Around,
     relay: Relay,
     inner: Pin<Box<F>>,
+}
+
+thread_local! {
+    /// Polls of connections on this thread so far.
+    static TURNS: Cell<u64> = const { Cell::new(0) };
+    /// The poll that is under way.
+    static TURN: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Returns the number of the poll of a connection that is under way on this thread: what is polled again in the same one
+/// has nothing new. None outside of one.
+pub(super) fn turn() -> Option<u64> {
+    TURN.get()
 }
 
 /// How long a thread waits for what can't be dropped.
@@ -130,7 +144,11 @@ impl<F: Future> Future for Surrounded<F> {
         let Self { around, relay, inner } = self.get_mut();
         let mut cx = Context::from_waker(relay.before(cx.waker()));
         let mut polled = Poll::Pending;
+        let turn = TURNS.get() + 1;
+        TURNS.set(turn);
+        TURN.set(Some(turn));
         around(&mut || polled = inner.as_mut().poll(&mut cx));
+        TURN.set(None);
         polled
     }
 }

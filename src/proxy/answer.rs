@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
+use crate::http::drain::{self, Drain, Drained, Piece};
 use crate::http::outlet::Outlet;
 use crate::http::server::Accepted;
 use crate::http::stall::Stall;
@@ -117,9 +118,50 @@ impl Body for Answer {
     }
 }
 
+impl Drain for Answer {
+    fn poll_drain(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        sink: impl FnMut(Piece<'_>) -> bool,
+    ) -> Drained<BodyError> {
+        match self.get_mut() {
+            // Over HTTP/2, each frame is accounted for.
+            Self::Upstream(relay) if relay.stall.is_none() && relay.broken.is_none() => {
+                relay.poll_drain(cx, sink)
+            }
+            answer => drain::poll_frames(Pin::new(answer), cx, sink),
+        }
+    }
+}
+
 // === impl Relay ===
 
 impl Relay {
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut sink: impl FnMut(Piece<'_>) -> bool,
+    ) -> Drained<BodyError> {
+        let waiting = &mut self.waiting;
+        let drained = Pin::new(&mut self.body).poll_drain(cx, |piece| {
+            *waiting = None;
+            sink(piece)
+        });
+        let error = match drained {
+            Drained::Empty => match self.poll_silence(cx) {
+                Poll::Ready(error) => error,
+                Poll::Pending => return Drained::Empty,
+            },
+            Drained::Last(Some(Err(error))) => error,
+            other => return other,
+        };
+        let broken = self.broken.insert(Broken::new(error, self.outlet.as_ref()));
+        match broken.poll_alone(cx, self.outlet.as_ref()) {
+            Poll::Ready(()) => Drained::Last(Some(Err(broken.error.clone()))),
+            Poll::Pending => Drained::Empty,
+        }
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -146,15 +188,20 @@ impl Relay {
     /// Polls the body, for as long as it may keep silent.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let Some(limit) = self.limit else { return polled };
         if polled.is_ready() {
             self.waiting = None;
             return polled;
         }
+        self.poll_silence(cx).map(|error| Some(Err(error)))
+    }
+
+    /// Nothing comes: ready when that has lasted too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(limit) = self.limit else { return Poll::Pending };
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(waiting.as_mut().poll(cx));
         let text = format!("nothing came for {} ms", limit.as_millis());
-        Poll::Ready(Some(Err(BodyError { kind: FaultKind::Timeout, text })))
+        Poll::Ready(BodyError { kind: FaultKind::Timeout, text })
     }
 }
 

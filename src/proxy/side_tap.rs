@@ -8,6 +8,7 @@ use http::HeaderMap;
 use crate::clock::Nanos;
 use crate::http::BodyError;
 use crate::http::body::COPY_UP_TO;
+use crate::http::drain::Piece;
 use crate::http::tap::{Ending, Tap};
 use crate::proxy::exchange::Ledger;
 use crate::proxy::queue::Feed;
@@ -58,23 +59,23 @@ impl SideTap {
     /// read into, often tens of times its size, so that the queue would hold far more than its budget says, and the
     /// connection could not use that buffer again. Copying is also the faster of the two (a page is not touched anew for
     /// each read).
-    fn hold(&mut self, data: &Bytes) -> Kept {
-        if data.len() > COPY_UP_TO {
-            return Kept::Large(data.clone());
+    fn hold(&mut self, data: Piece<'_>) -> Kept {
+        if data.bytes().len() > COPY_UP_TO {
+            return Kept::Large(data.to_bytes());
         }
         self.small.clear();
         if self.ledger.is_some() {
-            self.small.extend_from_slice(data);
+            self.small.extend_from_slice(data.bytes());
         }
         Kept::Small
     }
 
     /// Bytes passed that may be a part of a larger buffer.
-    pub(super) fn pass_part(&mut self, data: &Bytes, at: Nanos, accepted: Nanos) {
-        if data.len() > COPY_UP_TO {
-            self.pass_large(data.clone(), at, accepted);
+    pub(super) fn pass_part(&mut self, data: Piece<'_>, at: Nanos, accepted: Nanos) {
+        if data.bytes().len() > COPY_UP_TO {
+            self.pass_large(data.to_bytes(), at, accepted);
         } else {
-            self.pass_small(data, at, accepted);
+            self.pass_small(data.bytes(), at, accepted);
         }
     }
 
@@ -174,7 +175,7 @@ impl Breakage for BodyError {
 impl<E: Breakage> Tap<E> for SideTap {
     type Kept = Kept;
 
-    fn keep(&mut self, data: &Bytes) -> Kept {
+    fn keep(&mut self, data: Piece<'_>) -> Kept {
         self.hold(data)
     }
 
@@ -182,7 +183,7 @@ impl<E: Breakage> Tap<E> for SideTap {
         self.pass(kept, at, accepted);
     }
 
-    fn last_frame(&mut self, data: &Bytes, at: Nanos) {
+    fn passed(&mut self, data: Piece<'_>, at: Nanos) {
         self.pass_part(data, at, at);
     }
 

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::clock::{Clock, Nanos};
+use crate::http::drain::Piece;
 use crate::proxy::exchange::Ledger;
 use crate::proxy::side_tap::SideTap;
 use crate::proxy::websocket::Cutter;
@@ -111,8 +112,10 @@ impl Watch {
         let accepted = self.clock.now();
         self.last = (at, accepted);
         match &mut self.cutter {
-            Some(cutter) => cutter.push(data, |piece| self.tap.pass_part(&piece, at, accepted)),
-            None => self.tap.pass_part(&data, at, accepted),
+            Some(cutter) => {
+                cutter.push(data, |piece| self.tap.pass_part(Piece::Shared(&piece), at, accepted));
+            }
+            None => self.tap.pass_part(Piece::Shared(&data), at, accepted),
         }
     }
 
@@ -138,7 +141,7 @@ impl Watch {
     fn pass_rest(&mut self) {
         if let Some(rest) = self.cutter.as_mut().and_then(Cutter::finish) {
             let (at, accepted) = self.last;
-            self.tap.pass_part(&rest, at, accepted);
+            self.tap.pass_part(Piece::Shared(&rest), at, accepted);
         }
     }
 }
