@@ -31,6 +31,8 @@ struct Way<E> {
     outlet: Outlet,
     /// Whether the stream was lent: hyper has nothing left to write.
     is_open: bool,
+    /// Times that hyper asked before.
+    handed: usize,
     queue: Queue,
     /// The turn of the task in which nothing more was there.
     emptied: Option<u64>,
@@ -51,6 +53,8 @@ pub(super) struct Queue {
     is_held: bool,
 }
 
+/// Frames that hyper gets at first: a short answer leaves with its head, in one write. Then it has to let them go.
+const AT_FIRST: usize = 4;
 /// Bytes that wait before more is asked for.
 const MOST: usize = 64 << 10;
 
@@ -67,7 +71,7 @@ impl<B: Body> DirectBody<B> {
     pub fn new(inner: B, outlet: Option<Outlet>) -> Self {
         let way = |outlet| {
             let queue = Queue::default();
-            Way { outlet, is_open: false, queue, emptied: None, last: None }
+            Way { outlet, is_open: false, handed: 0, queue, emptied: None, last: None }
         };
         Self { inner, way: outlet.map(way) }
     }
@@ -84,6 +88,11 @@ impl<B: Drain> Body for DirectBody<B> {
         let this = self.project();
         let Some(way) = this.way else { return this.inner.poll_frame(cx) };
         if !way.is_open() {
+            if way.handed >= AT_FIRST {
+                way.outlet.await_lent(cx);
+                return Poll::Pending;
+            }
+            way.handed += 1;
             return this.inner.poll_frame(cx);
         }
         let last = ready!(way.poll_last(this.inner, cx));

@@ -66,6 +66,9 @@ pub(super) struct IntakeIo {
     is_flushed: bool,
 }
 
+/// Memory for reads that a connection keeps from one response to the next.
+const MAX_KEPT: usize = 16 << 10;
+
 static CHUNKED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("chunked"));
 
 /// Returns whether a response's body is chunked and nothing else, so that hyper takes it for that as well.
@@ -190,6 +193,9 @@ impl AsyncRead for IntakeIo {
             let most = line.bytes.len().min(buf.remaining());
             buf.put_slice(&line.bytes[..most]);
             line.bytes.advance(most);
+            if line.bytes.is_empty() && line.bytes.capacity() > MAX_KEPT {
+                line.bytes = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         if let Some(error) = line.failed.take() {

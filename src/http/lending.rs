@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use futures_util::task::AtomicWaker;
 use tokio::io::AsyncWrite as _;
 
 use crate::http::direct::Queue;
@@ -18,6 +19,8 @@ pub(super) struct Lending {
     is_wanted: AtomicBool,
     is_lent: AtomicBool,
     has_failed: AtomicBool,
+    /// Who waits for the stream.
+    borrower: AtomicWaker,
     lent: Mutex<Lent>,
 }
 
@@ -42,6 +45,11 @@ impl Lending {
         is_lent
     }
 
+    /// Has the task woken when the stream is lent, which is wanted and is not lent yet.
+    pub(super) fn await_lent(&self, cx: &mut Context<'_>) {
+        self.borrower.register(cx.waker());
+    }
+
     /// The stream is not wanted any more.
     pub(super) fn give_back(&self) {
         self.is_wanted.store(false, Ordering::Release);
@@ -54,6 +62,7 @@ impl Lending {
             self.is_wanted.store(false, Ordering::Release);
             self.lent().stream = stream.take();
             self.is_lent.store(true, Ordering::Release);
+            self.borrower.wake();
         }
     }
 

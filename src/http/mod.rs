@@ -6,6 +6,9 @@
 //! * [`side`]: a small server beside it, for those who look after the process.
 //! * [`limits`]: how much a server takes from one client, and how long it waits for it ([`heads`], [`stall`]).
 //! * [`tap`]: watches a body: every frame once, exactly one end.
+//! * [`direct`]: a stream under way is written to its client beside hyper, in what its body can be [`drain`]ed of; `chunks`:
+//!   and read from its server beside hyper. Heads, ends, trailers and whatever is not plain stay hyper's: `lending` and
+//!   `intake` are the places below it where the socket changes hands.
 //! * [`workers`]: threads that serve connections; [`wakes`]: what their tasks need not be woken for.
 //! * [`tls`]: certificates and roots for both.
 

@@ -4,6 +4,9 @@
 //! read (first stamp) and when the reader asks for the next one, that is, had accepted it (second stamp). One end is
 //! told: [`Ending::Ended`] as soon as it is known (a body that is over from the start ends in the constructor, one of
 //! known length with its last byte, one with trailers with these), [`Ending::Error`], or [`Ending::Cancelled`] when the body is dropped before.
+//!
+//! A body that is [drained](Drain) hands over all frames that are there: they were read together, and accepted as they were
+//! taken, but for one after which there was no more room.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -324,6 +327,53 @@ mod tests {
         let _frame = body.frame().await;
         assert!(body.is_end_stream());
         assert_eq!(notes.take(), ["4 0-0", "Ended 0"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drained_frame_is_accepted_at_once_unless_it_was_the_last_that_had_room() {
+        let notes = Notes::default();
+        let frames = vec![data(3), data(4), data(5), data(6), Err("broken".into())];
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let mut body = TapBody::new(ByFrames(body), notes.clone(), Clock::start());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut taken = 0;
+        let drained = Pin::new(&mut body).poll_drain(&mut cx, |piece| {
+            taken += piece.bytes().len();
+            taken < 12
+        });
+        assert!(matches!(drained, Drained::Full));
+        assert_eq!((taken, notes.take()), (12, vec!["3 0-0".to_owned(), "4 0-0".to_owned()]));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let drained = Pin::new(&mut body).poll_drain(&mut cx, |_piece| true);
+        assert!(matches!(drained, Drained::Last(Some(Err(_)))));
+        assert_eq!(notes.take(), ["5 0-10", "6 10-10", "Error(\"broken\") 10"]);
+        drop(body);
+        assert!(notes.take().is_empty(), "one end only");
+    }
+
+    /// A body that is drained frame by frame.
+    struct ByFrames<B>(B);
+
+    impl<B: Body<Data = Bytes> + Unpin> Body for ByFrames<B> {
+        type Data = Bytes;
+        type Error = B::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+
+    impl<B: Body<Data = Bytes> + Unpin> Drain for ByFrames<B> {
+        fn poll_drain(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            sink: impl FnMut(Piece<'_>) -> bool,
+        ) -> Drained<B::Error> {
+            crate::http::drain::poll_frames(self, cx, sink)
+        }
     }
 
     proptest! {

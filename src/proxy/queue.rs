@@ -69,7 +69,7 @@ const EVENT_BYTES: usize = 96;
 /// Emptied batches that are kept at most.
 const SPARE_BATCHES: usize = 1024;
 /// Memory of as many equal ones as are kept: of small ones more, of large ones fewer.
-const SPARE_BYTES: usize = 1 << 20;
+const SPARE_BYTES: usize = 4 << 20;
 /// What a frame without its bytes costs.
 const BARE_BYTES: usize = lane::ITEM_BYTES;
 /// Tenths of the budget that single frames of responses may fill.

@@ -37,6 +37,16 @@ impl Told {
         Self { upstream, say, gone }
     }
 
+    /// Starts one behind a recording proxy, with a client whose `request` is being answered.
+    fn begun(request: &str) -> (Self, Recording, Peer) {
+        let told = Self::start();
+        let recording = Recording::of(told.upstream.url());
+        let mut peer = recording.connect();
+        peer.send(request);
+        peer.head();
+        (told, recording, peer)
+    }
+
     /// Has the upstream say a bit, and waits until the client has it just so.
     #[track_caller]
     fn passes(&self, peer: &mut Peer, text: &str) {
@@ -52,12 +62,12 @@ impl Told {
 
 #[test]
 fn a_stream_passes_chunk_by_chunk_to_its_trailers_and_its_connection_goes_on() {
-    let told = Told::start();
-    let recording = Recording::of(told.upstream.url());
-    let mut peer = recording.connect();
-    for _ in 0..3 {
-        peer.send(GET);
-        peer.head();
+    let (told, recording, mut peer) = Told::begun(GET);
+    for round in 0..3 {
+        if round > 0 {
+            peer.send(GET);
+            peer.head();
+        }
         told.passes(&mut peer, "3\r\none\r\n");
         for _ in 0..3 {
             told.passes(&mut peer, "3\r\ntwo\r\n");
@@ -79,11 +89,7 @@ fn a_stream_passes_chunk_by_chunk_to_its_trailers_and_its_connection_goes_on() {
 
 #[test]
 fn a_request_that_comes_during_a_stream_is_served_after_it() {
-    let told = Told::start();
-    let recording = Recording::of(told.upstream.url());
-    let mut peer = recording.connect();
-    peer.send(GET);
-    peer.head();
+    let (told, recording, mut peer) = Told::begun(GET);
     told.passes(&mut peer, "3\r\none\r\n");
     told.passes(&mut peer, "3\r\ntwo\r\n");
     peer.send(GET);
@@ -97,11 +103,7 @@ fn a_request_that_comes_during_a_stream_is_served_after_it() {
 
 #[test]
 fn a_client_that_leaves_a_stream_that_is_under_way_is_noticed_at_once() {
-    let told = Told::start();
-    let recording = Recording::of(told.upstream.url());
-    let mut peer = recording.connect();
-    peer.send(GET);
-    peer.head();
+    let (told, recording, mut peer) = Told::begun(GET);
     for _ in 0..3 {
         told.passes(&mut peer, "3\r\none\r\n");
     }
@@ -115,11 +117,7 @@ fn a_client_that_leaves_a_stream_that_is_under_way_is_noticed_at_once() {
 
 #[test]
 fn a_stream_that_is_under_way_and_breaks_off_arrives_as_far_as_it_came() {
-    let told = Told::start();
-    let recording = Recording::of(told.upstream.url());
-    let mut peer = recording.connect();
-    peer.send(GET);
-    peer.head();
+    let (told, recording, mut peer) = Told::begun(GET);
     for _ in 0..3 {
         told.passes(&mut peer, "3\r\none\r\n");
     }
@@ -133,11 +131,7 @@ fn a_stream_that_is_under_way_and_breaks_off_arrives_as_far_as_it_came() {
 
 #[test]
 fn a_client_of_http_1_0_gets_no_chunks() {
-    let told = Told::start();
-    let recording = Recording::of(told.upstream.url());
-    let mut peer = recording.connect();
-    peer.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
-    peer.head();
+    let (told, recording, mut peer) = Told::begun("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
     for text in ["one", "two", "three"] {
         told.say.send(format!("{:x}\r\n{text}\r\n", text.len())).unwrap();
         assert_eq!(peer.exactly(text.len()), text.as_bytes());
