@@ -20,8 +20,6 @@ pub(super) struct Chunks {
     part: Part,
     /// Bytes to make room for before a read.
     room: usize,
-    /// Bytes that the last read brought.
-    last_read: usize,
 }
 
 /// What came next of a body.
@@ -71,8 +69,6 @@ enum SizeLine {
 /// Room for a read, and what it grows to while reads fill it.
 const ROOM: usize = 8 << 10;
 const MAX_ROOM: usize = 128 << 10;
-/// A read of so many bytes is followed by another at once: more than a token or two.
-const AHEAD: usize = 1 << 10;
 /// Digits of the largest chunk that is read here, less than 4 GiB.
 const MAX_DIGITS: usize = 8;
 
@@ -81,7 +77,7 @@ const MAX_DIGITS: usize = 8;
 impl Chunks {
     /// Reads from the first byte after a response's head.
     pub(super) fn new(line: Line, intake: Intake) -> Self {
-        Self { line, intake, part: Part::Size, room: ROOM, last_read: 0 }
+        Self { line, intake, part: Part::Size, room: ROOM }
     }
 
     /// Returns what comes next; nothing does after the first that is no [`Step::Data`].
@@ -153,17 +149,7 @@ impl Chunks {
         let Line { stream, bytes, .. } = &mut self.line;
         bytes.reserve(self.room);
         let room = bytes.capacity() - bytes.len();
-        let last_read = std::mem::take(&mut self.last_read);
-        let read = match pin!(stream.read_buf(bytes)).poll(cx) {
-            Poll::Ready(read) => read?,
-            // A server that is ahead of us: what came while its last bytes were looked at leaves with them, in one write.
-            Poll::Pending if last_read >= AHEAD => match stream.read_now(bytes, room) {
-                Some(read) => read?,
-                None => return Poll::Pending,
-            },
-            Poll::Pending => return Poll::Pending,
-        };
-        self.last_read = read;
+        let read = ready!(pin!(stream.read_buf(bytes)).poll(cx))?;
         self.room = if read == room { MAX_ROOM.min(self.room * 2) } else { self.room };
         Poll::Ready(Ok(read))
     }

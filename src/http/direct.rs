@@ -6,7 +6,7 @@
 //! and its errors are hyper's, who also goes on to read: it notices a client that leaves.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ struct Way<E> {
     queue: Queue,
     /// The turn of the task in which nothing more was there.
     emptied: Option<u64>,
+    /// Whether what is queued has waited for more.
+    has_waited: bool,
     /// What hyper is to hear when the queue has left.
     last: Option<Last<E>>,
 }
@@ -55,6 +57,8 @@ pub(super) struct Queue {
 
 /// Frames that hyper gets at first: a short answer leaves with its head, in one write. Then it has to let them go.
 const AT_FIRST: usize = 4;
+/// Bytes that are more than a token or two: their server is ahead of us.
+const AHEAD: usize = 1 << 10;
 /// Bytes that wait before more is asked for.
 const MOST: usize = 64 << 10;
 
@@ -71,7 +75,8 @@ impl<B: Body> DirectBody<B> {
     pub fn new(inner: B, outlet: Option<Outlet>) -> Self {
         let way = |outlet| {
             let queue = Queue::default();
-            Way { outlet, is_open: false, handed: 0, queue, emptied: None, last: None }
+            let (emptied, last) = (None, None);
+            Way { outlet, is_open: false, handed: 0, queue, emptied, has_waited: false, last }
         };
         Self { inner, way: outlet.map(way) }
     }
@@ -133,6 +138,10 @@ impl<E> Way<E> {
         }
         loop {
             let is_empty = self.gather(body.as_mut(), cx);
+            if is_empty && self.waits_for_more(cx) {
+                self.emptied = turn;
+                return Poll::Pending;
+            }
             ready!(self.outlet.poll_write_out(cx, &mut self.queue));
             if let Some(last) = self.last.take() {
                 return Poll::Ready(last);
@@ -142,6 +151,15 @@ impl<E> Way<E> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Returns whether what is queued waits until the other connections of this thread had their turn: a server that is so
+    /// far ahead will have said more by then, and all of it leaves in one write.
+    fn waits_for_more(&mut self, cx: &mut Context<'_>) -> bool {
+        let queued = self.queue.bytes().len();
+        self.has_waited = !self.has_waited && (AHEAD..MOST).contains(&queued);
+        // Polled once, it has the task woken when the others were.
+        self.has_waited && pin!(tokio::task::yield_now()).poll(cx).is_pending()
     }
 
     /// Queues what is there, while there is room; true when nothing more is.

@@ -7,9 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -95,31 +92,6 @@ impl Stream {
     /// Keeps a place until the connection is closed.
     pub(super) fn hold(&mut self, place: Option<OwnedSemaphorePermit>) {
         self.place = place;
-    }
-
-    /// Reads what has come since the last read, without waiting for word of it: up to `room` bytes behind those in `bytes`.
-    /// None when there is nothing, or when the stream can't tell; an end is found by the next read that waits.
-    ///
-    /// # Errors
-    /// Of the kernel.
-    pub(super) fn read_now(
-        &mut self,
-        bytes: &mut BytesMut,
-        room: usize,
-    ) -> Option<io::Result<usize>> {
-        let Kind::Plain(socket) = &self.kind else { return None };
-        let before = bytes.len();
-        bytes.resize(before + room, 0);
-        let read = rustix::net::recv(socket, &mut bytes[before..], RecvFlags::DONTWAIT);
-        bytes.truncate(before + read.as_ref().map_or(0, |(read, _)| *read));
-        match read {
-            Ok((0, _)) | Err(Errno::AGAIN | Errno::INTR) => None,
-            Ok((read, _)) => {
-                self.read.add(read, self.clock);
-                Some(Ok(read))
-            }
-            Err(error) => Some(Err(error.into())),
-        }
     }
 
     /// Passes on what a write came to, unless it has waited too long.

@@ -144,7 +144,7 @@ proptest! {
         let mut wire = Vec::new();
         let mut whole = Vec::new();
         for (number, size) in sizes.iter().enumerate() {
-            let chunk: Vec<_> = (0..*size).map(|at| b'a' + ((at + number) % 26) as u8).collect();
+            let chunk: Vec<u8> = (b'a'..=b'z').cycle().skip(number).take(*size).collect();
             wire.extend_from_slice(format!("{size:x}\r\n").as_bytes());
             wire.extend_from_slice(&chunk);
             wire.extend_from_slice(b"\r\n");
