@@ -6,7 +6,7 @@
 //! and its errors are hyper's, who also goes on to read: it notices a client that leaves.
 
 use std::cell::Cell;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -31,13 +31,9 @@ struct Way<E> {
     outlet: Outlet,
     /// Whether the stream was lent: hyper has nothing left to write.
     is_open: bool,
-    /// Times that hyper asked before.
-    handed: usize,
     queue: Queue,
     /// The turn of the task in which nothing more was there.
     emptied: Option<u64>,
-    /// Whether what is queued has waited for more.
-    has_waited: bool,
     /// What hyper is to hear when the queue has left.
     last: Option<Last<E>>,
 }
@@ -55,10 +51,6 @@ pub(super) struct Queue {
     is_held: bool,
 }
 
-/// Frames that hyper gets at first: a short answer leaves with its head, in one write. Then it has to let them go.
-const AT_FIRST: usize = 4;
-/// Bytes that are more than a token or two: their server is ahead of us.
-const AHEAD: usize = 1 << 10;
 /// Bytes that wait before more is asked for.
 const MOST: usize = 64 << 10;
 
@@ -75,8 +67,7 @@ impl<B: Body> DirectBody<B> {
     pub fn new(inner: B, outlet: Option<Outlet>) -> Self {
         let way = |outlet| {
             let queue = Queue::default();
-            let (emptied, last) = (None, None);
-            Way { outlet, is_open: false, handed: 0, queue, emptied, has_waited: false, last }
+            Way { outlet, is_open: false, queue, emptied: None, last: None }
         };
         Self { inner, way: outlet.map(way) }
     }
@@ -93,11 +84,6 @@ impl<B: Drain> Body for DirectBody<B> {
         let this = self.project();
         let Some(way) = this.way else { return this.inner.poll_frame(cx) };
         if !way.is_open() {
-            if way.handed >= AT_FIRST {
-                way.outlet.await_lent(cx);
-                return Poll::Pending;
-            }
-            way.handed += 1;
             return this.inner.poll_frame(cx);
         }
         let last = ready!(way.poll_last(this.inner, cx));
@@ -138,10 +124,6 @@ impl<E> Way<E> {
         }
         loop {
             let is_empty = self.gather(body.as_mut(), cx);
-            if is_empty && self.waits_for_more(cx) {
-                self.emptied = turn;
-                return Poll::Pending;
-            }
             ready!(self.outlet.poll_write_out(cx, &mut self.queue));
             if let Some(last) = self.last.take() {
                 return Poll::Ready(last);
@@ -151,15 +133,6 @@ impl<E> Way<E> {
                 return Poll::Pending;
             }
         }
-    }
-
-    /// Returns whether what is queued waits until the other connections of this thread had their turn: a server that is so
-    /// far ahead will have said more by then, and all of it leaves in one write.
-    fn waits_for_more(&mut self, cx: &mut Context<'_>) -> bool {
-        let queued = self.queue.bytes().len();
-        self.has_waited = !self.has_waited && (AHEAD..MOST).contains(&queued);
-        // Polled once, it has the task woken when the others were.
-        self.has_waited && pin!(tokio::task::yield_now()).poll(cx).is_pending()
     }
 
     /// Queues what is there, while there is room; true when nothing more is.

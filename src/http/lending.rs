@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use futures_util::task::AtomicWaker;
 use tokio::io::AsyncWrite as _;
 
 use crate::http::direct::Queue;
@@ -19,8 +18,6 @@ pub(super) struct Lending {
     is_wanted: AtomicBool,
     is_lent: AtomicBool,
     has_failed: AtomicBool,
-    /// Who waits for the stream.
-    borrower: AtomicWaker,
     lent: Mutex<Lent>,
 }
 
@@ -45,11 +42,6 @@ impl Lending {
         is_lent
     }
 
-    /// Has the task woken when the stream is lent, which is wanted and is not lent yet.
-    pub(super) fn await_lent(&self, cx: &mut Context<'_>) {
-        self.borrower.register(cx.waker());
-    }
-
     /// The stream is not wanted any more.
     pub(super) fn give_back(&self) {
         self.is_wanted.store(false, Ordering::Release);
@@ -62,7 +54,6 @@ impl Lending {
             self.is_wanted.store(false, Ordering::Release);
             self.lent().stream = stream.take();
             self.is_lent.store(true, Ordering::Release);
-            self.borrower.wake();
         }
     }
 

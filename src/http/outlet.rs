@@ -152,11 +152,6 @@ impl Outlet {
         self.0.lending.borrow()
     }
 
-    /// Has the task woken when the stream is lent.
-    pub(super) fn await_lent(&self, cx: &mut Context<'_>) {
-        self.0.lending.await_lent(cx);
-    }
-
     /// The stream is not wanted any more.
     pub(super) fn give_back(&self) {
         self.0.lending.give_back();
