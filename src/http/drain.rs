@@ -20,7 +20,7 @@ pub trait Drain: Body<Data = Bytes> {
 /// The bytes of a frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece<'a> {
-    /// A part of a buffer that is about to be used again.
+    /// A part of a buffer that is about to be used again. If a piece came before it in the same drain, the two were read together.
     Lent(&'a [u8]),
     /// Bytes that can be kept by reference.
     Shared(&'a Bytes),

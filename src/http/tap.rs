@@ -5,8 +5,8 @@
 //! told: [`Ending::Ended`] as soon as it is known (a body that is over from the start ends in the constructor, one of
 //! known length with its last byte, one with trailers with these), [`Ending::Error`], or [`Ending::Cancelled`] when the body is dropped before.
 //!
-//! A body that is [drained](Drain) hands over all frames that are there: they were read together, and accepted as they were
-//! taken, but for one after which there was no more room.
+//! A body that is [drained](Drain) hands over all frames that are there: accepted as they were taken, but for one after
+//! which there was no more room.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -145,13 +145,15 @@ where
     ) -> Drained<B::Error> {
         let this = self.project();
         let watch = this.watch;
-        // One look at the clock, when something has come or is known to be accepted: all that is there was read together.
+        // One look at the clock for each read: what is lent came with what was handed over before it.
         let mut now = watch.pending.is_some().then(|| watch.clock.now());
         if let Some(now) = now {
             watch.accept(now);
         }
         let drained = this.inner.poll_drain(cx, |piece| {
-            let at = *now.get_or_insert_with(|| watch.clock.now());
+            let read = now.filter(|_| matches!(piece, Piece::Lent(_)));
+            let at = read.unwrap_or_else(|| watch.clock.now());
+            now = Some(at);
             let has_room = sink(piece);
             watch.piece(piece, has_room, at);
             has_room
@@ -349,6 +351,25 @@ mod tests {
         assert_eq!(notes.take(), ["5 0-10", "6 10-10", "Error(\"broken\") 10"]);
         drop(body);
         assert!(notes.take().is_empty(), "one end only");
+    }
+
+    /// A drain may go on over several reads.
+    #[test]
+    fn a_drained_frame_is_not_told_to_be_older_than_its_read() {
+        let (notes, clock) = (Notes::default(), Clock::start());
+        let body = StreamBody::new(futures_util::stream::iter(vec![data(3), data(4)]));
+        let mut body = TapBody::new(ByFrames(body), notes.clone(), clock);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let late = Nanos(50_000_000);
+        let _ended = Pin::new(&mut body).poll_drain(&mut cx, |_piece| {
+            while clock.now() < late {
+                std::hint::spin_loop();
+            }
+            true
+        });
+        let told = notes.take();
+        let read: u64 = told[1].split([' ', '-']).nth(1).unwrap().parse().unwrap();
+        assert!(read >= 50, "{told:?}");
     }
 
     /// A body that is drained frame by frame.
