@@ -8,10 +8,9 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Sleep;
-
 use crate::clock::{Clock, Nanos};
 use crate::http::{Boarding, SendError};
+use crate::replay::alarm::Alarm;
 use crate::replay::outgoing::Acceptance;
 use crate::trace::record::{Fault, FaultKind, FaultSide, Outcome};
 
@@ -84,9 +83,7 @@ pub(super) struct Watch {
     alive: Nanos,
     /// When bytes of the request went last.
     upload: Acceptance,
-    sleep: Pin<Box<Sleep>>,
-    /// What the sleep is set to; none when there is nothing to wait for.
-    alarm: Option<Nanos>,
+    alarm: Alarm,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -169,7 +166,6 @@ impl Watch {
             Some(Leave::AfterTime(patience)) => Some(patience),
             Some(Leave::AfterBytes(_) | Leave::AfterFrames(_)) | None => None,
         };
-        let sleep = Box::pin(tokio::time::sleep_until(clock.instant(now)));
         Self {
             clock,
             limits,
@@ -180,8 +176,7 @@ impl Watch {
             first_at: limits.first.map(|first| now + first),
             alive: now,
             upload,
-            sleep,
-            alarm: None,
+            alarm: Alarm::new(clock),
             stop,
         }
     }
@@ -204,17 +199,12 @@ impl Watch {
         }
         loop {
             let Some(next) = self.next() else { return Poll::Pending };
-            // The alarm is set anew only when it rings: a frame costs no timer.
-            if self.alarm.is_none_or(|alarm| alarm > next) {
-                self.sleep.as_mut().reset(self.clock.instant(next));
-                self.alarm = Some(next);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
+            // A client leaves on time; how exactly a timeout comes is nobody's measurement.
+            self.alarm.set(next, self.leave_at() == Some(next));
+            if self.alarm.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.alarm = None;
-            let now = self.clock.now();
-            if let Some(ending) = self.due(now) {
+            if let Some(ending) = self.due(self.clock.now()) {
                 return Poll::Ready(ending);
             }
         }

@@ -34,6 +34,7 @@
 //!
 //! A schedule is data, and there is one dispatcher: another clock is another source of due times.
 
+mod alarm;
 pub mod arrival;
 pub mod balance;
 pub mod calibrate;
