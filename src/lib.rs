@@ -45,7 +45,7 @@
 //! Each names tests that hold it; `tests/it/layering.rs` checks that they exist.
 //!
 //! 1. Recording never fails, delays or alters an exchange. The per-frame path is: poll the inner body, read the clock
-//!    (once for all frames that are there), push a reference-counted `Bytes`, hand the frame over. No parse, no await, no
+//!    (once for frames that were read together), push a reference-counted `Bytes`, hand the frame over. No parse, no await, no
 //!    lock, no copy (but for small frames, which would otherwise keep a whole read buffer alive). `requests_arrive_byte_for_byte`, `responses_arrive_byte_for_byte`,
 //!    `each_event_arrives_when_it_was_sent`, `a_full_queue_harms_no_exchange_and_every_loss_is_counted`,
 //!    `a_full_disk_harms_no_traffic_and_what_is_on_it_can_be_read`, `a_stalled_disk_does_not_slow_a_client`,
@@ -64,7 +64,8 @@
 //!    `any_traffic_reads_back`
 //! 5. Each frame carries two stamps: read from one side, and accepted by the other; monotonic, one wall anchor.
 //!    `each_frame_is_told_with_the_time_it_was_read_and_the_time_it_was_accepted`,
-//!    `a_drained_frame_is_accepted_at_once_unless_it_was_the_last_that_had_room`
+//!    `a_drained_frame_is_accepted_at_once_unless_it_was_the_last_that_had_room`,
+//!    `of_frames_that_are_drained_together_the_last_is_accepted_when_more_is_asked_for`
 //! 6. Credentials are replaced before the queue, and what a policy does not let into a trace before a byte reaches the
 //!    disk. The list of redacted fields is the list of credentials. `no_credential_gets_into_the_queue`,
 //!    `no_secret_that_a_policy_names_is_anywhere_in_a_recording`, `what_is_sent_carries_no_recorded_credential_and_names_the_target`.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 use crate::clock::Nanos;
 use crate::http::chunks::{Chunks, Step};
-use crate::http::drain::{self, Drain, Drained, Piece};
+use crate::http::drain::{self, Drain, Drained, Handed};
 use crate::http::error::{classify, describe};
 use crate::http::pool::{Lease, Pooled};
 use crate::http::wakes;
@@ -192,7 +192,7 @@ impl Drain for ResponseBody {
     fn poll_drain(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut sink: impl FnMut(Piece<'_>) -> bool,
+        mut sink: impl FnMut(Handed<'_>) -> bool,
     ) -> Drained<BodyError> {
         let this = self.get_mut();
         if let Some(chunks) = &mut this.chunks {

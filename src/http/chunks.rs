@@ -10,8 +10,9 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
 use crate::http::body::COPY_UP_TO;
-use crate::http::drain::Piece;
+use crate::http::drain::{Handed, Piece};
 use crate::http::intake::{Intake, Line};
+use crate::trace::record::{Parts, Span};
 
 /// The chunks of one body.
 pub(super) struct Chunks {
@@ -20,6 +21,8 @@ pub(super) struct Chunks {
     part: Part,
     /// Bytes to make room for before a read.
     room: usize,
+    /// Where the data of chunks is that are handed over together.
+    spans: Vec<Span>,
 }
 
 /// What came next of a body.
@@ -69,6 +72,9 @@ enum SizeLine {
 /// Room for a read, and what it grows to while reads fill it.
 const ROOM: usize = 8 << 10;
 const MAX_ROOM: usize = 128 << 10;
+/// What is handed over together at most: chunks, and bytes with their lines, so that a sink can say when it is full.
+const MAX_TOGETHER: usize = 64;
+const BYTES_TOGETHER: usize = 16 << 10;
 /// Digits of the largest chunk that is read here, less than 4 GiB.
 const MAX_DIGITS: usize = 8;
 
@@ -77,7 +83,7 @@ const MAX_DIGITS: usize = 8;
 impl Chunks {
     /// Reads from the first byte after a response's head.
     pub(super) fn new(line: Line, intake: Intake) -> Self {
-        Self { line, intake, part: Part::Size, room: ROOM }
+        Self { line, intake, part: Part::Size, room: ROOM, spans: Vec::new() }
     }
 
     /// Returns what comes next; nothing does after the first that is no [`Step::Data`].
@@ -91,13 +97,8 @@ impl Chunks {
                 Some(Found::Other) => return Poll::Ready(Step::Back),
                 None => {}
             }
-            match ready!(self.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Step::Back),
-                Ok(_) => {}
-                Err(error) => {
-                    self.line.failed = Some(error);
-                    return Poll::Ready(Step::Back);
-                }
+            if !ready!(self.poll_more(cx)) {
+                return Poll::Ready(Step::Back);
             }
         }
     }
@@ -107,29 +108,46 @@ impl Chunks {
     pub(super) fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut impl FnMut(Piece<'_>) -> bool,
+        sink: &mut impl FnMut(Handed<'_>) -> bool,
     ) -> Poll<Option<Step>> {
         loop {
-            let bytes = &mut self.line.bytes;
-            while let Some(Found::Data(len)) = self.part.step(bytes) {
-                let has_room = if len > COPY_UP_TO {
-                    sink(Piece::Shared(&bytes.split_to(len).freeze()))
-                } else {
-                    let has_room = sink(Piece::Lent(&bytes[..len]));
-                    bytes.advance(len);
-                    has_room
-                };
-                if !has_room {
-                    return Poll::Ready(None);
-                }
-            }
-            // Reads on, or finds again what is no data.
-            match ready!(self.poll_step(cx)) {
-                Step::Data(data) if sink(Piece::Shared(&data)) => {}
-                Step::Data(_) => return Poll::Ready(None),
-                step => return Poll::Ready(Some(step)),
+            match self.hand_over(sink) {
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => return Poll::Ready(None),
+                Some(Err(step)) => return Poll::Ready(Some(step)),
+                None if !ready!(self.poll_more(cx)) => return Poll::Ready(Some(Step::Back)),
+                None => {}
             }
         }
+    }
+
+    /// Hands over what comes next of what was read, if that is data, and returns whether `sink` has room for more; none when
+    /// more has to be read.
+    fn hand_over(
+        &mut self,
+        sink: &mut impl FnMut(Handed<'_>) -> bool,
+    ) -> Option<Result<bool, Step>> {
+        let bytes = &mut self.line.bytes;
+        if self.part == Part::Size {
+            let whole = whole_chunks(bytes, &mut self.spans);
+            if whole > 0 {
+                let has_room = sink(Handed::Chunks(Parts::new(&bytes[..whole], &self.spans)));
+                bytes.advance(whole);
+                return Some(Ok(has_room));
+            }
+        }
+        Some(match self.part.step(bytes)? {
+            Found::Data(len) if len > COPY_UP_TO => {
+                Ok(sink(Handed::Frame(Piece::Shared(&bytes.split_to(len).freeze()))))
+            }
+            Found::Data(len) => {
+                let has_room = sink(Handed::Frame(Piece::Lent(&bytes[..len])));
+                bytes.advance(len);
+                Ok(has_room)
+            }
+            Found::Malformed => Err(Step::Malformed),
+            Found::Other => Err(Step::Back),
+        })
     }
 
     /// Gives the stream back to hyper, which has to be polled next.
@@ -143,6 +161,17 @@ impl Chunks {
             Part::End => self.line.bytes.clear(),
         }
         self.intake.give_back(self.line);
+    }
+
+    /// Reads on; false when hyper has to say why there is no more.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match ready!(self.poll_fill(cx)) {
+            Ok(read) => Poll::Ready(read > 0),
+            Err(error) => {
+                self.line.failed = Some(error);
+                Poll::Ready(false)
+            }
+        }
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
@@ -188,6 +217,23 @@ impl Part {
             };
         }
     }
+}
+
+/// Finds the small chunks that are whole at the front of what was read; returns how many bytes they have with their lines.
+fn whole_chunks(bytes: &[u8], spans: &mut Vec<Span>) -> usize {
+    spans.clear();
+    let mut end = 0;
+    while spans.len() < MAX_TOGETHER && end < BYTES_TOGETHER {
+        let SizeLine::Plain { line, chunk } = size_line(&bytes[end..]) else { break };
+        let Some(len) = usize::try_from(chunk).ok().filter(|len| *len <= COPY_UP_TO) else { break };
+        let start = end + line;
+        if bytes.get(start + len..start + len + 2) != Some(b"\r\n") {
+            break;
+        }
+        spans.extend(Span::new(start, len));
+        end = start + len + 2;
+    }
+    end
 }
 
 /// Reads the line before a chunk.
@@ -270,6 +316,32 @@ mod tests {
             prop_assert_eq!(last, Some(Found::Other));
             prop_assert_eq!(frames.concat(), chunks.concat());
         }
+    }
+
+    #[test]
+    fn small_chunks_that_are_whole_are_found_together() {
+        let check = |bytes: &str, expected: &[&str], rest: &str| {
+            let mut spans = vec![Span { start: 7, len: 7 }];
+            let whole = whole_chunks(bytes.as_bytes(), &mut spans);
+            let parts = Parts::new(&bytes.as_bytes()[..whole], &spans);
+            let found: Vec<_> = parts.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
+            assert_eq!((&found[..], &bytes[whole..]), (expected, rest));
+        };
+        check("", &[], "");
+        check("3\r\none\r\n03\r\ntwo\r\n", &["one", "two"], "");
+        for rest in
+            ["3\r\ntwo\r", "3\r\ntw", "3\r", "3\r\ntwo!\n", "0\r\n\r\n", "3;x\r\ntwo\r\n", "x"]
+        {
+            check(&format!("3\r\none\r\n{rest}"), &["one"], rest);
+        }
+        let sized = |len: usize| format!("{len:x}\r\n{}\r\n", "x".repeat(len));
+        let large = sized(COPY_UP_TO + 1);
+        check(&large, &[], &large);
+        check(&sized(COPY_UP_TO), &[&"x".repeat(COPY_UP_TO)], "");
+        let many = "1\r\nx\r\n".repeat(MAX_TOGETHER + 2);
+        check(&many, &["x"; MAX_TOGETHER], &"1\r\nx\r\n".repeat(2));
+        let bulky = sized(4_000).repeat(6);
+        check(&bulky, &["x".repeat(4_000).as_str(); 5], &sized(4_000));
     }
 
     #[test]

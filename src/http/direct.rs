@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::http::drain::{Drain, Drained};
+use crate::http::drain::{Drain, Drained, Handed};
 use crate::http::outlet::Outlet;
 use crate::http::workers;
 
@@ -141,8 +141,11 @@ impl<E> Way<E> {
         if self.last.is_some() || !queue.has_room() {
             return false;
         }
-        let drained = body.poll_drain(cx, |piece| {
-            queue.chunk(piece.bytes());
+        let drained = body.poll_drain(cx, |handed| {
+            match handed {
+                Handed::Frame(piece) => queue.chunk(piece.bytes()),
+                Handed::Chunks(parts) => queue.chunks(parts.bytes()),
+            }
             queue.has_room()
         });
         match drained {
@@ -199,13 +202,23 @@ impl Queue {
         if data.is_empty() {
             return;
         }
-        if self.bytes.is_empty() {
-            self.bytes = SPARE.take();
-        }
+        self.use_spare();
         let mut line = [0; 18];
         self.bytes.extend_from_slice(size_line(data.len(), &mut line));
         self.bytes.extend_from_slice(data);
         self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds whole chunks with their lines.
+    fn chunks(&mut self, wire: &[u8]) {
+        self.use_spare();
+        self.bytes.extend_from_slice(wire);
+    }
+
+    fn use_spare(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = SPARE.take();
+        }
     }
 }
 

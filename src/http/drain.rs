@@ -6,21 +6,33 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
+use crate::trace::record::Parts;
+
 /// A body that can be drained.
 pub trait Drain: Body<Data = Bytes> {
-    /// Hands data over as [`Body::poll_frame`] would, frame by frame, for as long as there is more and `sink` has room; its
-    /// answer says whether it has.
+    /// Hands over what [`Body::poll_frame`] would, for as long as there is more and `sink` has room; its answer says
+    /// whether it has.
     fn poll_drain(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        sink: impl FnMut(Piece<'_>) -> bool,
+        sink: impl FnMut(Handed<'_>) -> bool,
     ) -> Drained<Self::Error>;
+}
+
+/// What a drain hands over at a time.
+#[derive(Clone, Copy, Debug)]
+pub enum Handed<'a> {
+    /// A frame.
+    Frame(Piece<'a>),
+    /// At least one small frame, read together: the data of whole chunks, whose lines lie between (RFC 9112, section 7.1). So the
+    /// bytes that they are parts of may be sent on as they are.
+    Chunks(Parts<'a>),
 }
 
 /// The bytes of a frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece<'a> {
-    /// A part of a buffer that is about to be used again. If a piece came before it in the same drain, the two were read together.
+    /// A part of a buffer that is about to be used again.
     Lent(&'a [u8]),
     /// Bytes that can be kept by reference.
     Shared(&'a Bytes),
@@ -41,13 +53,13 @@ pub enum Drained<E> {
 pub fn poll_frames<B: Body<Data = Bytes>>(
     mut body: Pin<&mut B>,
     cx: &mut Context<'_>,
-    mut sink: impl FnMut(Piece<'_>) -> bool,
+    mut sink: impl FnMut(Handed<'_>) -> bool,
 ) -> Drained<B::Error> {
     loop {
         match body.as_mut().poll_frame(cx) {
             Poll::Pending => return Drained::Empty,
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) if sink(Piece::Shared(&data)) => {}
+                Ok(data) if sink(Handed::Frame(Piece::Shared(&data))) => {}
                 Ok(_) => return Drained::Full,
                 Err(other) => return Drained::Last(Some(Ok(other))),
             },

@@ -17,7 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::clock::{Clock, Nanos};
-use crate::http::drain::{Drain, Drained, Piece};
+use crate::http::drain::{Drain, Drained, Handed, Piece};
+use crate::trace::record::Parts;
 
 /// What watches a body. No call may block: they are made while the body is polled.
 pub trait Tap<E> {
@@ -34,6 +35,11 @@ pub trait Tap<E> {
     fn passed(&mut self, data: Piece<'_>, at: Nanos) {
         let kept = self.keep(data);
         self.frame(kept, at, at);
+    }
+
+    /// As [`Tap::passed`], for frames that were read together.
+    fn passed_together(&mut self, parts: Parts<'_>, at: Nanos) {
+        parts.iter().for_each(|data| self.passed(Piece::Lent(data), at));
     }
 
     /// The trailers, read at `at`.
@@ -141,21 +147,17 @@ where
     fn poll_drain(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut sink: impl FnMut(Piece<'_>) -> bool,
+        mut sink: impl FnMut(Handed<'_>) -> bool,
     ) -> Drained<B::Error> {
         let this = self.project();
         let watch = this.watch;
-        // One look at the clock for each read: what is lent came with what was handed over before it.
-        let mut now = watch.pending.is_some().then(|| watch.clock.now());
-        if let Some(now) = now {
-            watch.accept(now);
+        if watch.pending.is_some() {
+            watch.accept(watch.clock.now());
         }
-        let drained = this.inner.poll_drain(cx, |piece| {
-            let read = now.filter(|_| matches!(piece, Piece::Lent(_)));
-            let at = read.unwrap_or_else(|| watch.clock.now());
-            now = Some(at);
-            let has_room = sink(piece);
-            watch.piece(piece, has_room, at);
+        let drained = this.inner.poll_drain(cx, |handed| {
+            let at = watch.clock.now();
+            let has_room = sink(handed);
+            watch.handed(handed, has_room, at);
             has_room
         });
         if let Drained::Last(last) = &drained {
@@ -194,14 +196,20 @@ impl<T: Tap<E>, E> Watch<T, E> {
         }
     }
 
-    /// A frame that a sink has taken; when that is full, it is known to be accepted when more is asked for.
-    fn piece(&mut self, piece: Piece<'_>, has_room: bool, at: Nanos) {
+    /// What a sink has taken; when that is full, the last frame is known to be accepted when more is asked for.
+    fn handed(&mut self, handed: Handed<'_>, has_room: bool, at: Nanos) {
         let Some(tap) = &mut self.tap else { return };
-        if has_room {
-            tap.passed(piece, at);
-        } else {
-            self.pending = Some((tap.keep(piece), at));
-        }
+        let last = match handed {
+            Handed::Frame(piece) if has_room => return tap.passed(piece, at),
+            Handed::Chunks(parts) if has_room => return tap.passed_together(parts, at),
+            Handed::Frame(piece) => piece,
+            Handed::Chunks(parts) => {
+                let Some((before, last)) = parts.split_last() else { return };
+                tap.passed_together(before, at);
+                Piece::Lent(last)
+            }
+        };
+        self.pending = Some((tap.keep(last), at));
     }
 
     fn end(&mut self, ending: Ending<'_, E>, at: Nanos) {
@@ -231,6 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::trace::record::Span;
 
     /// Writes down what it hears, stamps in milliseconds.
     #[derive(Clone, Default)]
@@ -339,7 +348,8 @@ mod tests {
         let mut body = TapBody::new(ByFrames(body), notes.clone(), Clock::start());
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut taken = 0;
-        let drained = Pin::new(&mut body).poll_drain(&mut cx, |piece| {
+        let drained = Pin::new(&mut body).poll_drain(&mut cx, |handed| {
+            let Handed::Frame(piece) = handed else { panic!("frame by frame") };
             taken += piece.bytes().len();
             taken < 12
         });
@@ -351,6 +361,54 @@ mod tests {
         assert_eq!(notes.take(), ["5 0-10", "6 10-10", "Error(\"broken\") 10"]);
         drop(body);
         assert!(notes.take().is_empty(), "one end only");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_frames_that_are_drained_together_the_last_is_accepted_when_more_is_asked_for() {
+        for (has_room, at_once, later) in [
+            (true, &["3 0-0", "2 0-0", "5 0-0", "Ended 0"][..], &[][..]),
+            (false, &["3 0-0", "2 0-0"], &["5 0-10", "Ended 10"]),
+        ] {
+            let notes = Notes::default();
+            let mut body = TapBody::new(AtOnce(Some("one, three")), notes.clone(), Clock::start());
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let _drained = Pin::new(&mut body).poll_drain(&mut cx, |_handed| has_room);
+            assert_eq!(notes.take(), at_once);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let _ended = Pin::new(&mut body).poll_drain(&mut cx, |_handed| true);
+            assert_eq!(notes.take(), later);
+        }
+    }
+
+    /// A body that hands over all of its text at once: three letters, two, and the rest.
+    struct AtOnce(Option<&'static str>);
+
+    impl Body for AtOnce {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    impl Drain for AtOnce {
+        fn poll_drain(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            mut sink: impl FnMut(Handed<'_>) -> bool,
+        ) -> Drained<Infallible> {
+            let Some(text) = self.0.take() else { return Drained::Last(None) };
+            let spans = [(0, 3), (3, 2), (5, text.len() - 5)];
+            let spans = spans.map(|(start, len)| Span::new(start, len).unwrap());
+            match sink(Handed::Chunks(Parts::new(text.as_bytes(), &spans))) {
+                true => Drained::Last(None),
+                false => Drained::Full,
+            }
+        }
     }
 
     /// A drain may go on over several reads.
@@ -391,7 +449,7 @@ mod tests {
         fn poll_drain(
             self: Pin<&mut Self>,
             cx: &mut Context<'_>,
-            sink: impl FnMut(Piece<'_>) -> bool,
+            sink: impl FnMut(Handed<'_>) -> bool,
         ) -> Drained<B::Error> {
             crate::http::drain::poll_frames(self, cx, sink)
         }

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use crate::http::drain::{self, Drain, Drained, Piece};
+use crate::http::drain::{self, Drain, Drained, Handed};
 use crate::http::outlet::Outlet;
 use crate::http::server::Accepted;
 use crate::http::stall::Stall;
@@ -122,7 +122,7 @@ impl Drain for Answer {
     fn poll_drain(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        sink: impl FnMut(Piece<'_>) -> bool,
+        sink: impl FnMut(Handed<'_>) -> bool,
     ) -> Drained<BodyError> {
         match self.get_mut() {
             // Over HTTP/2, each frame is accounted for.
@@ -140,12 +140,12 @@ impl Relay {
     fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
-        mut sink: impl FnMut(Piece<'_>) -> bool,
+        mut sink: impl FnMut(Handed<'_>) -> bool,
     ) -> Drained<BodyError> {
         let waiting = &mut self.waiting;
-        let drained = Pin::new(&mut self.body).poll_drain(cx, |piece| {
+        let drained = Pin::new(&mut self.body).poll_drain(cx, |handed| {
             *waiting = None;
-            sink(piece)
+            sink(handed)
         });
         let error = match drained {
             Drained::Empty => match self.poll_silence(cx) {

@@ -13,22 +13,25 @@ use std::sync::Arc;
 
 use crate::clock::Nanos;
 use crate::proxy::queue::Shared;
-use crate::trace::record::{Event, ExchangeId, FrameRef, Side};
+use crate::trace::record::{Event, ExchangeId, FrameRef, FramesRef, Parts, Side, Span};
 
 /// Events in the order in which they happened, on their way through the queue.
 pub(super) struct Batch {
     items: Vec<Item>,
     bytes: Vec<u8>,
+    spans: Vec<Span>,
     cost: usize,
-    /// Items that were taken out, and the bytes of these.
+    /// Items that were taken out, and the bytes and spans of these.
     taken: usize,
     offset: usize,
+    span: usize,
 }
 
 /// What a batch holds.
 pub(super) enum Entry<'a> {
     Event(Event),
     Frame(FrameRef<'a>),
+    Frames(FramesRef<'a>),
 }
 
 enum Item {
@@ -40,6 +43,15 @@ enum Item {
         at: Nanos,
         accepted: Nanos,
         len: usize,
+    },
+    /// Frames that are parts of the next `len` bytes of the batch, at its next `count` spans.
+    Together {
+        exchange: ExchangeId,
+        side: Side,
+        at: Nanos,
+        accepted: Nanos,
+        len: usize,
+        count: usize,
     },
     Taken,
 }
@@ -127,11 +139,31 @@ impl Drop for Closing {
     }
 }
 
+// === impl Entry ===
+
+impl Entry<'_> {
+    /// Returns how many events it stands for.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Event(_) | Self::Frame(_) => 1,
+            Self::Frames(frames) => frames.parts.spans().len(),
+        }
+    }
+}
+
 // === impl Batch ===
 
 impl Batch {
     pub(super) const fn new() -> Self {
-        Self { items: Vec::new(), bytes: Vec::new(), cost: 0, taken: 0, offset: 0 }
+        Self {
+            items: Vec::new(),
+            bytes: Vec::new(),
+            spans: Vec::new(),
+            cost: 0,
+            taken: 0,
+            offset: 0,
+            span: 0,
+        }
     }
 
     /// Adds an event.
@@ -146,9 +178,19 @@ impl Batch {
         self.items.push(Item::Small { exchange, side, at, accepted, len: data.len() });
     }
 
+    /// Adds frames with a copy of the memory that they are parts of.
+    pub(super) fn small_frames(&mut self, frames: FramesRef<'_>) {
+        let FramesRef { exchange, side, at, accepted, parts } = frames;
+        let (len, count) = (parts.bytes().len(), parts.spans().len());
+        self.bytes.extend_from_slice(parts.bytes());
+        self.spans.extend_from_slice(parts.spans());
+        self.items.push(Item::Together { exchange, side, at, accepted, len, count });
+    }
+
     /// Returns how much memory it takes.
     pub(super) fn memory(&self) -> usize {
-        self.items.capacity() * ITEM_BYTES + self.bytes.capacity()
+        let spans = self.spans.capacity() * size_of::<Span>();
+        self.items.capacity() * ITEM_BYTES + self.bytes.capacity() + spans
     }
 
     /// Returns what it was charged with.
@@ -161,7 +203,8 @@ impl Batch {
         let Some(item) = self.items.get_mut(self.taken) else {
             self.items.clear();
             self.bytes.clear();
-            (self.cost, self.taken, self.offset) = (0, 0, 0);
+            self.spans.clear();
+            (self.cost, self.taken, self.offset, self.span) = (0, 0, 0, 0);
             return None;
         };
         self.taken += 1;
@@ -170,6 +213,13 @@ impl Batch {
                 let data = &self.bytes[self.offset..self.offset + len];
                 self.offset += len;
                 Entry::Frame(FrameRef { exchange, side, at, accepted, data })
+            }
+            Item::Together { exchange, side, at, accepted, len, count } => {
+                let bytes = &self.bytes[self.offset..self.offset + len];
+                let parts = Parts::new(bytes, &self.spans[self.span..self.span + count]);
+                self.offset += len;
+                self.span += count;
+                Entry::Frames(FramesRef { exchange, side, at, accepted, parts })
             }
             Item::Event(event) => Entry::Event(event),
             // Each item is taken once.
@@ -195,6 +245,15 @@ mod tests {
         push(shared, text.len(), 100, |batch| batch.small_frame(frame))
     }
 
+    fn frames(shared: &Arc<Shared>, bytes: &str, spans: &[(usize, usize)]) -> bool {
+        let spans: Vec<_> =
+            spans.iter().map(|(start, len)| Span::new(*start, *len).unwrap()).collect();
+        let parts = Parts::new(bytes.as_bytes(), &spans);
+        let (exchange, side) = (ExchangeId(1), Side::Response);
+        let frames = FramesRef { exchange, side, at: Nanos(1), accepted: Nanos(2), parts };
+        push(shared, parts.total(), 100, |batch| batch.small_frames(frames))
+    }
+
     fn event(shared: &Arc<Shared>) -> bool {
         let reason = DropReason::QueueFull;
         let gap =
@@ -211,6 +270,9 @@ mod tests {
                 match entry {
                     Entry::Event(_) => text.push('|'),
                     Entry::Frame(frame) => text.push_str(std::str::from_utf8(frame.data).unwrap()),
+                    Entry::Frames(frames) => frames.iter().for_each(|frame| {
+                        text.push_str(std::str::from_utf8(frame.data).unwrap());
+                    }),
                 }
             }
             text
@@ -227,6 +289,26 @@ mod tests {
         });
         assert!(event(&queue) && frame(&queue, "three"), "outside of a poll");
         assert_eq!(batches(&queue), ["one|two", "|", "three"]);
+    }
+
+    #[test]
+    fn frames_that_came_together_stay_together_in_their_place() {
+        let queue = shared(100);
+        collect(&mut || {
+            assert!(frame(&queue, "one"));
+            assert!(frames(&queue, "<two><three>", &[(1, 3), (6, 5)]));
+            assert!(event(&queue) && frames(&queue, "[four]", &[(1, 4)]) && frame(&queue, "five"));
+        });
+        assert_eq!(batches(&queue), ["onetwothree|fourfive"]);
+        let mut again = Batch::new();
+        let parts = Parts::new(b"x", &[Span { start: 0, len: 1 }]);
+        let (exchange, side) = (ExchangeId(1), Side::Response);
+        for _ in 0..2 {
+            let frames = FramesRef { exchange, side, at: Nanos(1), accepted: Nanos(1), parts };
+            again.small_frames(frames);
+            assert_eq!(again.next().map(|entry| entry.count()), Some(1));
+            assert!(again.next().is_none(), "emptied, it can be filled again");
+        }
     }
 
     /// As the README says.

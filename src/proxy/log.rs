@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::clock::Nanos;
-use crate::trace::record::{Counters, Event, FrameRef};
+use crate::trace::record::{Counters, Event, FrameRef, FramesRef};
 use crate::trace::{Frames, Pressure, Roll, Rolled, WriteError};
 
 /// An append-only log of events.
@@ -26,6 +26,19 @@ pub trait Log: Send {
     /// The log can't be written any more.
     fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, Self::Error> {
         self.append(Event::Frame(frame.to_frame()))
+    }
+
+    /// Takes body frames, as [`Self::append`] does: all of them, also after an error.
+    ///
+    /// # Errors
+    /// The log can't be written any more.
+    fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, Self::Error> {
+        let mut appended = Ok(Appended::Taken);
+        for frame in frames.iter() {
+            let one = self.append_frame(frame);
+            appended = appended.and_then(|sum| Ok(sum.and(one?)));
+        }
+        appended
     }
 
     /// Hands everything to the disk.
@@ -152,6 +165,10 @@ impl Log for Roll {
 
     fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, WriteError> {
         Self::append_frame(self, frame).map(|()| Appended::Taken)
+    }
+
+    fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, WriteError> {
+        Self::append_frames(self, frames).map(|()| Appended::Taken)
     }
 
     fn flush(&mut self, now: Nanos) -> Result<(), WriteError> {

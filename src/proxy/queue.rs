@@ -19,8 +19,8 @@ use crate::proxy::log::Log;
 use crate::proxy::status::{Admission, DiskTimes, RecorderStatus};
 use crate::proxy::tally::{Taken, Tally};
 use crate::trace::record::{
-    BareFrame, Counters, DropReason, Event, ExchangeId, Frame, FrameRef, Gap, Omission, OmitReason,
-    PackedHead, Side,
+    BareFrame, Counters, DropReason, Event, ExchangeId, Frame, FrameRef, FramesRef, Gap, Omission,
+    OmitReason, PackedHead, Side,
 };
 
 /// The recorder, seen by those that have something to record. Clones feed the same queue.
@@ -171,6 +171,15 @@ impl Feed {
     pub fn small_frame(&self, frame: FrameRef<'_>, has_lost: bool) -> bool {
         let limit = self.shared.limit(frame.side, has_lost);
         self.body(frame.to_bare(), limit, |batch| batch.small_frame(frame))
+    }
+
+    /// As [`Self::small_frame`], for frames of a body that has lost nothing. False when there is no room for all of them: then
+    /// none is taken, and none is lost yet.
+    #[must_use]
+    pub fn small_frames(&self, frames: FramesRef<'_>) -> bool {
+        let cost = frames.parts.total() + frames.parts.spans().len() * EVENT_BYTES;
+        let limit = self.shared.limit(frames.side, false);
+        lane::push(&self.shared, cost, limit, |batch| batch.small_frames(frames))
     }
 
     fn body(&self, bare: BareFrame, limit: usize, add: impl FnOnce(&mut Batch)) -> bool {

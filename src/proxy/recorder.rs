@@ -277,7 +277,7 @@ impl<'a, L: Log> Desk<'a, L> {
             let Some(batch) = &mut self.current else { break };
             let cost = batch.cost();
             while let Some(entry) = batch.next() {
-                taken += 1;
+                taken += entry.count();
                 if !self.headless.is_empty() && is_headless(&mut self.headless, &entry) {
                     self.shared.lose(0, 0, Weight::of(&entry).bytes);
                     continue;
@@ -334,6 +334,7 @@ impl<'a, L: Log> Desk<'a, L> {
 fn is_headless(headless: &mut BTreeSet<ExchangeId>, entry: &Entry<'_>) -> bool {
     match entry {
         Entry::Frame(frame) => headless.contains(&frame.exchange),
+        Entry::Frames(frames) => headless.contains(&frames.exchange),
         Entry::Event(Event::End(end)) => headless.remove(&end.exchange),
         Entry::Event(event) => event.exchange().is_some_and(|id| headless.contains(&id)),
     }
@@ -353,6 +354,7 @@ fn states_loss(entry: &Entry<'_>) -> bool {
 fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), L::Error> {
     let appended = match entry {
         Entry::Frame(frame) => log.append_frame(frame)?,
+        Entry::Frames(frames) => log.append_frames(frames)?,
         Entry::Event(event) => log.append(event)?,
     };
     if let Appended::LeftOut { bytes } = appended {
@@ -373,6 +375,9 @@ impl Weight {
                 Self { head: None, frames: 1, bytes: frame.data.len() }
             }
             Entry::Frame(frame) => Self { head: None, frames: 1, bytes: frame.data.len() },
+            Entry::Frames(frames) => {
+                Self { head: None, frames: entry.count() as u64, bytes: frames.parts.total() }
+            }
             Entry::Event(_) => Self::default(),
         }
     }
@@ -397,7 +402,8 @@ mod tests {
     use super::*;
     use crate::proxy::status::{Admission, RecorderState};
     use crate::trace::record::{
-        Counters, End, Frame, Gap, Outcome, PackedHead, Passed, RequestHeadRef, Side, Version,
+        Counters, End, Frame, FramesRef, Gap, Outcome, PackedHead, Parts, Passed, RequestHeadRef,
+        Side, Span, Version,
     };
 
     /// A log that works, refuses or panics as it is told. Clones are the same log.
@@ -554,6 +560,29 @@ mod tests {
         assert_eq!(gaps.len(), 1);
         let Gap { reason, exchanges, frames, .. } = gaps[0];
         assert_eq!((reason, exchanges, frames), (DropReason::WriteFailed, 1, 3));
+    }
+
+    #[test]
+    fn frames_that_come_together_are_taken_all_or_none() {
+        const PIECE: usize = 900;
+        let (log, recorder, feed) = start(100 << 10);
+        log.refuse(true);
+        let (exchange, _) = admit(&feed);
+        wait_for(&feed, RecorderState::Degraded);
+        let bytes = vec![b'x'; 4 * PIECE];
+        let spans = [0, 1, 2, 3].map(|nth| Span::new(nth * PIECE, PIECE).unwrap());
+        let (at, accepted, parts) = (Nanos(1), Nanos(2), Parts::new(&bytes, &spans));
+        let frames = FramesRef { exchange, side: Side::Response, at, accepted, parts };
+        let taken = (0..).take_while(|_| feed.small_frames(frames)).count();
+        assert!((15..=18).contains(&taken), "{taken} times 4 of 900 bytes, of 70 KiB");
+        assert!(!feed.status().has_loss(), "what was not taken is not lost yet");
+        assert!(feed.small_frame(frames.iter().next().unwrap(), false), "one of them has room");
+        log.refuse(false);
+        let events = recorder.finish().unwrap();
+        let whole = events.iter().filter(
+            |event| matches!(event, Event::Frame(frame) if frame.data == vec![b'x'; PIECE]),
+        );
+        assert_eq!(whole.count(), 4 * taken + 1);
     }
 
     /// Else a recorder that is killed between the two would leave a loss that nothing explains.

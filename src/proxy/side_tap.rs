@@ -15,7 +15,7 @@ use crate::proxy::queue::Feed;
 use crate::proxy::status::Admission;
 use crate::proxy::upload::UploadError;
 use crate::trace::record::{
-    Event, ExchangeId, Fault, FaultSide, Frame, FrameRef, Passed, Side, Trailers,
+    Event, ExchangeId, Fault, FaultSide, Frame, FrameRef, FramesRef, Parts, Passed, Side, Trailers,
 };
 
 /// Watches one side's body for a [`Ledger`]; without one it watches nothing.
@@ -96,6 +96,20 @@ impl SideTap {
         self.tell(data.len(), |feed, exchange, has_lost| {
             feed.small_frame(FrameRef { exchange, side, at, accepted, data }, has_lost)
         });
+    }
+
+    /// Small frames passed, at once when they were read.
+    fn pass_together(&mut self, parts: Parts<'_>, at: Nanos) {
+        let Some(ledger) = &self.ledger else { return };
+        let (exchange, side) = (ledger.exchange(), self.side);
+        let frames = FramesRef { exchange, side, at, accepted: at, parts };
+        let is_whole = ledger.admission == Admission::Admitted && self.passed.lost_frames == 0;
+        if is_whole && ledger.common.feed.small_frames(frames) {
+            self.passed.bytes += parts.total() as u64;
+            self.passed.frames += parts.spans().len() as u64;
+        } else {
+            parts.iter().for_each(|data| self.pass_small(data, at, at));
+        }
     }
 
     fn pass_large(&mut self, data: Bytes, at: Nanos, accepted: Nanos) {
@@ -185,6 +199,10 @@ impl<E: Breakage> Tap<E> for SideTap {
 
     fn passed(&mut self, data: Piece<'_>, at: Nanos) {
         self.pass_part(data, at, at);
+    }
+
+    fn passed_together(&mut self, parts: Parts<'_>, at: Nanos) {
+        self.pass_together(parts, at);
     }
 
     fn trailers(&mut self, trailers: &HeaderMap, at: Nanos) {

@@ -16,7 +16,7 @@ use crate::proxy::log::{Appended, Log, Strain};
 use crate::proxy::queue::cost;
 use crate::trace::Frames;
 use crate::trace::record::{
-    Counters, DropReason, Event, ExchangeId, FrameRef, Gap, Omission, OmitReason,
+    Counters, DropReason, Event, ExchangeId, FrameRef, FramesRef, Gap, Omission, OmitReason,
 };
 
 /// Which exchanges pass; all that is asked for must hold.
@@ -250,6 +250,19 @@ impl<L: Log> Sieve<L> {
         }
     }
 
+    /// Returns whether what comes of an exchange may go into the log as it is: it is wanted, and nothing waits before it.
+    fn passes_on(&self, id: ExchangeId) -> bool {
+        let is_decided = !self.held.contains_key(&id) && !self.omitted.contains(&id);
+        is_decided && self.pending.is_empty()
+    }
+
+    fn take(&mut self, event: Event) {
+        match event.exchange() {
+            Some(id) if !self.mesh.is_open() => self.sift(id, event),
+            _ => self.pending.push_back(event),
+        }
+    }
+
     /// Moves what is decided into the log. What is not taken because of an error stays.
     fn drain(&mut self) -> Result<Appended, L::Error> {
         let mut appended = Appended::Taken;
@@ -298,22 +311,25 @@ impl<L: Log> Log for Sieve<L> {
 
     fn append(&mut self, event: Event) -> Result<Appended, L::Error> {
         self.coming = head_of(&event);
-        match event.exchange() {
-            Some(id) if !self.mesh.is_open() => self.sift(id, event),
-            _ => self.pending.push_back(event),
-        }
+        self.take(event);
         let drained = self.drain();
         self.coming = None;
         drained
     }
 
     fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, L::Error> {
-        let is_decided =
-            !self.held.contains_key(&frame.exchange) && !self.omitted.contains(&frame.exchange);
-        if is_decided && self.pending.is_empty() {
+        if self.passes_on(frame.exchange) {
             return self.log.append_frame(frame);
         }
         self.append(Event::Frame(frame.to_frame()))
+    }
+
+    fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, L::Error> {
+        if self.passes_on(frames.exchange) {
+            return self.log.append_frames(frames);
+        }
+        frames.iter().for_each(|frame| self.take(Event::Frame(frame.to_frame())));
+        self.drain()
     }
 
     fn flush(&mut self, now: Nanos) -> Result<(), L::Error> {

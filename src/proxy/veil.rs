@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::privacy;
 use crate::proxy::log::{Appended, Log, Strain};
-use crate::trace::record::{Counters, DropReason, Event, FrameRef, Gap};
+use crate::trace::record::{Counters, DropReason, Event, FrameRef, FramesRef, Gap};
 use crate::trace::{Frames, Lost};
 
 /// A log that gets what a policy leaves of events.
@@ -72,6 +72,14 @@ impl<L: Log> Log for Veil<L> {
             return self.log.append_frame(frame);
         }
         self.veil.frame(frame, &mut self.ready);
+        self.append_ready()
+    }
+
+    fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, L::Error> {
+        if self.veil.is_open() {
+            return self.log.append_frames(frames);
+        }
+        frames.iter().for_each(|frame| self.veil.frame(frame, &mut self.ready));
         self.append_ready()
     }
 
@@ -144,7 +152,9 @@ mod tests {
 
     use super::*;
     use crate::privacy::{Bodies, Policy};
-    use crate::trace::record::{End, ExchangeId, Outcome, Passed, RequestHead, Side, Version};
+    use crate::trace::record::{
+        End, ExchangeId, Outcome, Parts, Passed, RequestHead, Side, Span, Version,
+    };
 
     /// A log that refuses as often as it is told, after it has taken what it was given.
     #[derive(Default)]
@@ -244,18 +254,29 @@ mod tests {
 
     #[test]
     fn what_is_decided_while_the_log_refuses_follows_when_it_takes_again() {
-        for refusals in 0..4 {
+        type Append<'a> = &'a dyn Fn(&mut Veil<Moody>) -> io::Result<Appended>;
+        let (one, other) = (frame(b"{\"a\":\"se"), frame(b"cret\"}"));
+        let bytes = [one.data, other.data].concat();
+        let spans = [Span { start: 0, len: 8 }, Span { start: 8, len: 6 }];
+        let (exchange, side, parts) = (one.exchange, one.side, Parts::new(&bytes, &spans));
+        let together = FramesRef { exchange, side, at: one.at, accepted: one.accepted, parts };
+        let apart: [Append<'_>; 2] = [&|veil| veil.append(Event::Frame(one.to_frame())), &|veil| {
+            veil.append(Event::Frame(other.to_frame()))
+        }];
+        let together: [Append<'_>; 1] = [&|veil| veil.append_frames(together)];
+        for (refusals, frames) in
+            (0..4).flat_map(|refusals| [(refusals, &apart[..]), (refusals, &together[..])])
+        {
             let mut veil = veil(refusals);
-            let mut log = |event: Event| {
-                let mut appended = veil.append(event).map(|_| ());
+            let mut log = |append: Append<'_>| {
+                let mut appended = append(&mut veil).map(|_| ());
                 while appended.is_err() {
                     appended = veil.resume(Nanos(9));
                 }
             };
-            log(request());
-            log(Event::Frame(frame(b"{\"a\":\"se").to_frame()));
-            log(Event::Frame(frame(b"cret\"}").to_frame()));
-            log(end(14, 2));
+            log(&|veil| veil.append(request()));
+            frames.iter().for_each(|append| log(append));
+            log(&|veil| veil.append(end(14, 2)));
             let events = veil.finish(Nanos(9)).unwrap();
             assert_eq!(told(&events), ["request", "frame of 8", "frame of 6", "end, 0 lost"]);
             assert!(!format!("{events:?}").contains("cret"), "{events:?}");

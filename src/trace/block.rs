@@ -9,7 +9,7 @@ use crate::trace::codec::encode_counters;
 use crate::trace::columns::{FrameColumns, Key, Stamp};
 use crate::trace::format::opcode;
 use crate::trace::pieces::Pieces;
-use crate::trace::record::{Counters, ExchangeId, Side};
+use crate::trace::record::{Counters, ExchangeId, Parts, Side};
 use crate::trace::unwritten::Frames;
 use crate::trace::wire::{Cursor, Malformed, len_u64, put_varint};
 
@@ -140,14 +140,10 @@ impl BlockBuilder {
         &mut stretches[last]
     }
 
-    pub(crate) fn frame_inline(
-        &mut self,
-        exchange: ExchangeId,
-        side: Side,
-        stamp: Stamp,
-        data: &[u8],
-    ) {
-        self.frame_bytes += self.frames.push_inline((exchange, side), stamp, data) + FRAME_COST;
+    /// Adds frames with their bytes, all with the times of `stamp`.
+    pub(crate) fn frames_inline(&mut self, key: Key, stamp: Stamp, parts: Parts<'_>) {
+        self.frame_bytes += self.frames.push_inline(key, stamp, parts);
+        self.frame_bytes += parts.spans().len() * FRAME_COST;
     }
 
     pub(crate) fn frame_in_pieces(

@@ -12,7 +12,7 @@ use crate::clock::Nanos;
 use crate::trace::codec::side_code;
 use crate::trace::common::{common_back, common_front};
 use crate::trace::filling::{Filling, encode_lens, encode_times};
-use crate::trace::record::{ExchangeId, Side};
+use crate::trace::record::{ExchangeId, Parts, Side};
 use crate::trace::unwritten::Frames;
 use crate::trace::wire::{len_u64, put_varint, put_zigzag, to_len};
 
@@ -132,26 +132,33 @@ impl FrameColumns {
         !self.is_filled
     }
 
-    /// Adds a frame with its bytes, fewer than [`MAX_INLINE`]; returns how many had to be kept.
-    pub(crate) fn push_inline(&mut self, key: Key, stamp: Stamp, data: &[u8]) -> usize {
+    /// Adds frames with their bytes, fewer than [`MAX_INLINE`] each, all with the times of `stamp`; returns how many bytes had
+    /// to be kept.
+    pub(crate) fn push_inline(&mut self, key: Key, stamp: Stamp, parts: Parts<'_>) -> usize {
         self.is_filled = true;
         let stream = Self::stream(&mut self.streams, &mut self.idle, key);
-        let (front, back) = stream.shared_with(data);
-        let middle = &data[front..data.len() - back];
+        let (mut shape, mut bytes) = (stream.shape, std::mem::take(&mut stream.bytes));
         let run = stream.run(None, &mut self.spare);
-        run.middles.extend_from_slice(middle);
-        run.middle_lens.push(middle.len());
-        run.shared.push((len_u64(front), len_u64(back)));
-        run.frames.push(stamp);
-        stream.shape = Shape {
-            front: len_u64(front),
-            back: len_u64(back),
-            len: stamp.len,
-            at: Some(stamp.at),
-        };
-        stream.bytes.clear();
-        stream.bytes.extend_from_slice(data);
-        middle.len()
+        let before = run.middles.len();
+        let mut previous = &bytes[..];
+        for data in parts.iter() {
+            let (front, back) = shape.shared(previous, data);
+            let middle = &data[front..data.len() - back];
+            run.middles.extend_from_slice(middle);
+            run.middle_lens.push(middle.len());
+            run.shared.push((len_u64(front), len_u64(back)));
+            let len = len_u64(data.len());
+            run.frames.push(Stamp { len, ..stamp });
+            shape = Shape { front: len_u64(front), back: len_u64(back), len, at: Some(stamp.at) };
+            previous = data;
+        }
+        let kept = run.middles.len() - before;
+        if let Some((_, last)) = parts.split_last() {
+            bytes.clear();
+            bytes.extend_from_slice(last);
+        }
+        (stream.shape, stream.bytes) = (shape, bytes);
+        kept
     }
 
     /// Adds a frame whose bytes are in pieces, from `offset` of the body.
@@ -274,17 +281,21 @@ impl Stream {
         let last = self.runs.len() - 1;
         &mut self.runs[last]
     }
+}
 
-    /// Returns what `data` is to share with the frame before, at its front and at its back.
-    fn shared_with(&self, data: &[u8]) -> (usize, usize) {
-        let longest = data.len().min(self.bytes.len());
-        let front = common_front(&data[..longest], &self.bytes[..longest]);
+// === impl Shape ===
+
+impl Shape {
+    /// Returns what `data` is to share with the frame before it, whose shape this is, at its front and at its back.
+    fn shared(&self, before: &[u8], data: &[u8]) -> (usize, usize) {
+        let longest = data.len().min(before.len());
+        let front = common_front(&data[..longest], &before[..longest]);
         let whole_back =
-            common_back(&data[data.len() - longest..], &self.bytes[self.bytes.len() - longest..]);
+            common_back(&data[data.len() - longest..], &before[before.len() - longest..]);
         let back = whole_back.min(longest - front);
         // Two words that begin alike would move the places for one frame: keep those of the frame before while they
         // hold, so that words stay whole.
-        let held = (to_len(self.shape.front), to_len(self.shape.back));
+        let held = (to_len(self.front), to_len(self.back));
         let holds = held.0 <= front && held.1 <= whole_back && held.0 + held.1 <= longest;
         if holds && front + back < held.0 + held.1 + WORTH_MOVING { held } else { (front, back) }
     }
@@ -293,8 +304,21 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::record::Span;
     use crate::trace::unfold::{Shapes, decode_frames, unfold};
     use proptest::prelude::*;
+
+    /// Adds frames that came together.
+    fn push(columns: &mut FrameColumns, key: Key, stamp: Stamp, frames: &[&[u8]]) -> usize {
+        let mut start = 0;
+        let spans = frames.iter().map(|frame| {
+            let span = Span::new(start, frame.len()).unwrap();
+            start += frame.len();
+            span
+        });
+        let spans: Vec<_> = spans.collect();
+        columns.push_inline(key, stamp, Parts::new(&frames.concat(), &spans))
+    }
 
     /// Puts the frames of runs together as a reader does.
     fn unfolded(runs: &[Run], previous: &mut BTreeMap<Key, Bytes>) -> Vec<(Key, Stamp, Bytes)> {
@@ -343,7 +367,7 @@ mod tests {
                 for (exchange, response, stamp, data) in block {
                     let side = if response { Side::Response } else { Side::Request };
                     let key = (ExchangeId(begins + exchange), side);
-                    columns.push_inline(key, stamp, &data);
+                    push(&mut columns, key, stamp, &[&data]);
                     written.push((key, stamp, Bytes::from(data)));
                 }
                 written.sort_by_key(|frame| frame.0);
@@ -353,6 +377,30 @@ mod tests {
                 let runs = decode_frames(out.into(), &mut shapes).unwrap();
                 prop_assert_eq!(unfolded(&runs, &mut previous), written);
             }
+        }
+
+        #[test]
+        fn frames_that_came_together_are_written_as_if_one_by_one(
+            before in frame(),
+            together in prop::collection::vec("data: [a-c]{0,4} end", 0..9),
+        ) {
+            let key = (ExchangeId(1), Side::Response);
+            let mut written = [true, false].map(|is_together| {
+                let mut columns = FrameColumns::default();
+                let (.., stamp, data) = &before;
+                push(&mut columns, key, *stamp, &[data]);
+                let frames: Vec<_> = together.iter().map(String::as_bytes).collect();
+                let kept: usize = if is_together {
+                    push(&mut columns, key, *stamp, &frames)
+                } else {
+                    frames.iter().map(|frame| push(&mut columns, key, *stamp, &[frame])).sum()
+                };
+                let mut out = Vec::new();
+                columns.encode(&mut out);
+                (kept, out)
+            });
+            let [together, one_by_one] = &mut written;
+            prop_assert_eq!(together, one_by_one);
         }
 
         #[test]
@@ -371,7 +419,7 @@ mod tests {
         ) {
             let mut columns = FrameColumns::default();
             for (exchange, _, stamp, data) in frames {
-                columns.push_inline((ExchangeId(exchange), Side::Response), stamp, &data);
+                push(&mut columns, (ExchangeId(exchange), Side::Response), stamp, &[&data]);
             }
             let mut out = Vec::new();
             columns.encode(&mut out);

@@ -34,12 +34,13 @@ impl Compressor {
         Ok(Self { encoder })
     }
 
-    /// Begins a zstd frame.
+    /// Begins a zstd frame. At the fastest level it does not look for what is far back: that takes as long as all the rest, and
+    /// what bodies repeat at a distance they mostly repeat in whole pieces, which are stored once.
     pub(crate) fn begin(&mut self, level: i32, window_log: u32) -> io::Result<()> {
         self.encoder.reinit()?;
         self.encoder.set_parameter(CParameter::CompressionLevel(level))?;
         self.encoder.set_parameter(CParameter::WindowLog(window_log))?;
-        self.encoder.set_parameter(CParameter::EnableLongDistanceMatching(true))
+        self.encoder.set_parameter(CParameter::EnableLongDistanceMatching(level > FASTEST))
     }
 
     /// Compresses a block: all of it can be decompressed from what is returned.
@@ -121,5 +122,7 @@ impl std::fmt::Debug for Decompressor {
     }
 }
 
+/// The level of a writer that has no time.
+pub(crate) const FASTEST: i32 = 1;
 /// Room for what zstd still holds at a flush.
 const SLACK: usize = 1 << 10;

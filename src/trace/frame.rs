@@ -35,6 +35,37 @@ pub struct FrameRef<'a> {
     pub data: &'a [u8],
 }
 
+/// Frames of one side of an exchange that were read together, and accepted together.
+#[derive(Clone, Copy, Debug)]
+pub struct FramesRef<'a> {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// Which way they flowed.
+    pub side: Side,
+    /// As in [`Frame`].
+    pub at: Nanos,
+    /// As in [`Frame`].
+    pub accepted: Nanos,
+    /// The bytes of each.
+    pub parts: Parts<'a>,
+}
+
+/// Parts of one piece of memory, in its order. What lies between them belongs to none.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    bytes: &'a [u8],
+    spans: &'a [Span],
+}
+
+/// Where a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Bytes before it.
+    pub start: u32,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
 /// A body frame whose bytes could not be recorded, only that it passed. Its [`End`](crate::trace::record::End) counts it
 /// as lost, and so does a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,5 +108,72 @@ impl FrameRef<'_> {
     pub fn to_bare(self) -> BareFrame {
         let Self { exchange, side, at, accepted, data } = self;
         BareFrame { exchange, side, at, accepted, len: data.len() as u64 }
+    }
+}
+
+// === impl FramesRef ===
+
+impl<'a> FramesRef<'a> {
+    /// Returns each of them.
+    pub fn iter(self) -> impl Iterator<Item = FrameRef<'a>> {
+        let Self { exchange, side, at, accepted, parts } = self;
+        parts.iter().map(move |data| FrameRef { exchange, side, at, accepted, data })
+    }
+}
+
+// === impl Parts ===
+
+impl<'a> Parts<'a> {
+    /// Takes the parts of `bytes` that are at `spans`.
+    ///
+    /// # Panics
+    /// Later, when one of them is looked at that is not within `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8], spans: &'a [Span]) -> Self {
+        Self { bytes, spans }
+    }
+
+    /// Returns the memory that they are parts of.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Returns where they are.
+    #[must_use]
+    pub const fn spans(self) -> &'a [Span] {
+        self.spans
+    }
+
+    /// Returns each of them.
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        self.spans.iter().map(move |span| span.of(self.bytes))
+    }
+
+    /// Returns how many bytes all of them have together.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.spans.iter().map(|span| span.len as usize).sum()
+    }
+
+    /// Returns all but the last, and that; none when there are none.
+    #[must_use]
+    pub fn split_last(self) -> Option<(Self, &'a [u8])> {
+        let (last, before) = self.spans.split_last()?;
+        Some((Self { spans: before, ..self }, last.of(self.bytes)))
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// Returns where a part of `len` bytes is that has `start` before it; none beyond 4 GiB.
+    #[must_use]
+    pub fn new(start: usize, len: usize) -> Option<Self> {
+        Some(Self { start: u32::try_from(start).ok()?, len: u32::try_from(len).ok()? })
+    }
+
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..][..self.len as usize]
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::trace::index::Totals;
-use crate::trace::record::{Counters, DropReason, Event, FrameRef, Gap, Header};
+use crate::trace::record::{Counters, DropReason, Event, FrameRef, FramesRef, Gap, Header};
 use crate::trace::repack::Repacker;
 use crate::trace::retention::{Closed, Retention, free_bytes};
 use crate::trace::roll_options::{RollOptions, Rolled};
@@ -137,6 +137,23 @@ impl Roll {
                 Ok(())
             }
         }
+    }
+
+    /// As [`Self::append`], for frames: all of them are taken.
+    ///
+    /// # Errors
+    /// The segment can't go on.
+    pub fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<(), WriteError> {
+        if let Some(writer) = &mut self.writer {
+            self.is_used = true;
+            let appended = writer.append_frames(frames);
+            return self.unless_fatal(appended);
+        }
+        for frame in frames.iter() {
+            self.legacy.lost.push(frame);
+            self.lost.push(frame);
+        }
+        Ok(())
     }
 
     /// Returns whether a flush would do something although nothing was appended.

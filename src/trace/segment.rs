@@ -15,7 +15,9 @@ use crate::trace::columns::{MAX_INLINE, stamp};
 use crate::trace::compress::Then;
 use crate::trace::format::MAX_RECORD;
 use crate::trace::index::{Place, Totals};
-use crate::trace::record::{BareFrame, Counters, Event, ExchangeId, FrameRef, Header, Side};
+use crate::trace::record::{
+    BareFrame, Counters, Event, ExchangeId, FrameRef, FramesRef, Header, Parts, Side, Span,
+};
 use crate::trace::sink::Sink;
 use crate::trace::stretch::{Body, Store};
 use crate::trace::summing::Summing;
@@ -105,6 +107,26 @@ impl Segment {
         Ok(())
     }
 
+    /// Takes frames.
+    pub(crate) fn append_frames(
+        &mut self,
+        frames: FramesRef<'_>,
+        counters: &Counters,
+    ) -> Result<(), Refused> {
+        let mut appended = Ok(());
+        if frames.iter().any(|frame| goes_to_pieces(frame.side, frame.data)) {
+            for frame in frames.iter() {
+                let one = self.frame(frame, counters);
+                appended = appended.and(one);
+            }
+        } else {
+            self.inline(frames);
+        }
+        appended?;
+        self.cut_if_full(counters)?;
+        Ok(())
+    }
+
     /// Writes everything that has waited long enough.
     ///
     /// What the file system refuses is kept: the next flush tries again.
@@ -169,23 +191,42 @@ impl Segment {
         Ok(self.totals)
     }
 
+    /// Takes frames whose bytes go into the block itself.
+    fn inline(&mut self, frames: FramesRef<'_>) {
+        let FramesRef { exchange, side, at, accepted, parts } = frames;
+        let total = len_u64(parts.total());
+        self.totals.frames += len_u64(parts.spans().len());
+        self.totals.body_bytes += total;
+        self.totals.until = self.totals.until.max(accepted).max(at);
+        let ordinal = self.sink.ordinal();
+        let open = Self::open(&mut self.open, exchange, at, ordinal);
+        open.place.touch(ordinal, side);
+        let body = open.body(side);
+        body.len += total;
+        body.end_stretch(&mut self.store);
+        let stamp = stamp(0, at, accepted, self.header.tick_ns);
+        self.store.block.frames_inline((exchange, side), stamp, parts);
+    }
+
     fn frame(&mut self, frame: FrameRef<'_>, counters: &Counters) -> io::Result<()> {
+        let FrameRef { exchange, side, at, accepted, data } = frame;
+        if !goes_to_pieces(side, data)
+            && let Some(whole) = Span::new(0, data.len())
+        {
+            let parts = Parts::new(data, std::slice::from_ref(&whole));
+            self.inline(FramesRef { exchange, side, at, accepted, parts });
+            return Ok(());
+        }
         self.totals.frames += 1;
         self.totals.body_bytes += len_u64(frame.data.len());
         self.totals.until = self.totals.until.max(frame.accepted).max(frame.at);
         let stamp = stamp(len_u64(frame.data.len()), frame.at, frame.accepted, self.header.tick_ns);
-        let large = frame.side == Side::Request || frame.data.len() >= LARGE_FRAME;
         let ordinal = self.sink.ordinal();
         let open = Self::open(&mut self.open, frame.exchange, frame.at, ordinal);
         open.place.touch(ordinal, frame.side);
         let body = open.body(frame.side);
         let offset = body.len;
         body.len += stamp.len;
-        if !large {
-            body.end_stretch(&mut self.store);
-            self.store.block.frame_inline(frame.exchange, frame.side, stamp, frame.data);
-            return Ok(());
-        }
         let stretch = body
             .stretch
             .get_or_insert_with(|| self.store.stretch(frame.exchange, frame.side, offset));
@@ -316,6 +357,11 @@ impl Segment {
         self.unwritten.settle(self.sink.written(), counters);
         Ok(true)
     }
+}
+
+/// Returns whether a frame's bytes go to pieces rather than into the block itself.
+fn goes_to_pieces(side: Side, data: &[u8]) -> bool {
+    side == Side::Request || data.len() >= LARGE_FRAME
 }
 
 // === impl Open ===

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Nanos};
 use crate::trace::block::{Start, put_record};
 use crate::trace::codec::{encode_counters, encode_header};
-use crate::trace::compress::{Compressor, Then};
+use crate::trace::compress::{Compressor, FASTEST, Then};
 use crate::trace::format::{
     BLOCK_HEADER_LEN, BlockHeader, END_MAGIC, MAX_BLOCK_RAW, SEALED, VERSION, magic, opcode,
 };
@@ -344,7 +344,7 @@ fn level_under(pressure: Pressure, level: i32) -> i32 {
     match pressure {
         Pressure::None => level,
         Pressure::Some => level.min(3),
-        Pressure::High => level.min(1),
+        Pressure::High => level.min(FASTEST),
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::trace::envelope::Recipients;
 use crate::trace::index::Totals;
-use crate::trace::record::{Counters, Event, FrameRef, Header};
+use crate::trace::record::{Counters, Event, FrameRef, FramesRef, Header};
 use crate::trace::segment::Segment;
 use crate::trace::sink::Sink;
 use crate::trace::unwritten::Legacy;
@@ -254,6 +254,14 @@ impl Writer {
         self.step(|segment, counters| segment.append_frame(frame, counters))
     }
 
+    /// As [`Self::append_frame`], for frames that came together: all of them are taken.
+    ///
+    /// # Errors
+    /// The segment can't go on.
+    pub fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<(), WriteError> {
+        self.step(|segment, counters| segment.append_frames(frames, counters))
+    }
+
     /// Hands everything to the file system. What then survives depends on [`SyncPolicy`].
     ///
     /// # Errors
@@ -400,7 +408,7 @@ mod tests {
     use super::*;
     use crate::clock::Anchor;
     use crate::trace::Trace;
-    use crate::trace::record::{DropReason, ExchangeId, Gap, Side};
+    use crate::trace::record::{DropReason, ExchangeId, Gap, Parts, Side, Span};
     use std::fs::OpenOptions;
 
     fn header() -> Header {
@@ -530,6 +538,43 @@ mod tests {
             writer.finish().unwrap().counters,
             Counters { failed: 0, admitted: 1, dropped_queue_full: 1, ..Counters::default() }
         );
+    }
+
+    /// Small and large ones, of both sides: some go into a block as they are, some to pieces.
+    #[test]
+    fn frames_that_came_together_are_read_back_as_those_that_came_one_by_one() {
+        let texts = ["data: one\n\n", "", "data: two\n\n", &"large".repeat(2_000), "data: two\n\n"];
+        let mut start = 0;
+        let spans = texts.map(|text| {
+            start += text.len();
+            Span::new(start - text.len(), text.len()).unwrap()
+        });
+        let bytes = texts.concat().into_bytes();
+        let write = |is_together: bool| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.trace");
+            let mut writer = Writer::create(&path, header(), WriterOptions::default()).unwrap();
+            for (side, parts) in [
+                (Side::Request, Parts::new(&bytes, &spans[..3])),
+                (Side::Response, Parts::new(&bytes, &spans[..3])),
+                (Side::Response, Parts::new(&bytes, &spans)),
+            ] {
+                let (at, accepted) = (Nanos(4_000), Nanos(5_000));
+                let exchange = ExchangeId(1);
+                let frames = FramesRef { exchange, side, at, accepted, parts };
+                if is_together {
+                    writer.append_frames(frames).unwrap();
+                } else {
+                    frames.iter().for_each(|frame| writer.append_frame(frame).unwrap());
+                }
+            }
+            let totals = writer.finish().unwrap().totals;
+            let events = Trace::open(&path).unwrap().scan().unwrap().map(Result::unwrap);
+            (totals.frames, totals.body_bytes, events.collect::<Vec<_>>())
+        };
+        let together = write(true);
+        assert_eq!(together, write(false));
+        assert_eq!(together.0, 11);
     }
 
     #[test]

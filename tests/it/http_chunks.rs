@@ -1,12 +1,17 @@
 //! Chunked responses are read beside hyper as hyper would read them: the same bytes, trailers, errors, and what becomes of
 //! the connection. `CHUNKED` is what only hyper looks for, so that it reads such a body itself.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use proptest::prelude::*;
 use reenact::clock::Clock;
-use reenact::http::{Client, ClientOptions};
+use reenact::http::drain::{Drain as _, Drained, Handed};
+use reenact::http::{BodyError, Client, ClientOptions, ResponseBody};
 use reenact::trace::record::FaultKind;
 
 use crate::support::Upstream;
@@ -23,8 +28,61 @@ struct Read {
     connections: u64,
 }
 
+/// How a body is read.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Frames,
+    /// Into something that is full after each third time.
+    Drained,
+}
+
+type Last = Option<Result<http_body::Frame<Bytes>, BodyError>>;
+
+/// Reads a body up to what is no data.
+async fn last_of(body: &mut ResponseBody, how: How, data: &mut Vec<u8>) -> Last {
+    let mut times = 0;
+    loop {
+        let frame = match how {
+            How::Frames => body.frame().await,
+            How::Drained => poll_fn(|cx| poll_drain(body, cx, data, &mut times)).await,
+        };
+        match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+            Some(Ok(Ok(read))) => data.extend_from_slice(&read),
+            Some(Ok(Err(other))) => return Some(Ok(other)),
+            Some(Err(error)) => return Some(Err(error)),
+            None => return None,
+        }
+    }
+}
+
+fn poll_drain(
+    body: &mut ResponseBody,
+    cx: &mut Context<'_>,
+    data: &mut Vec<u8>,
+    times: &mut u32,
+) -> Poll<Last> {
+    loop {
+        let drained = Pin::new(&mut *body).poll_drain(cx, |handed| {
+            match handed {
+                Handed::Frame(piece) => data.extend_from_slice(piece.bytes()),
+                Handed::Chunks(parts) => {
+                    assert!(parts.bytes().ends_with(b"\r\n"), "with their lines");
+                    parts.iter().for_each(|part| data.extend_from_slice(part));
+                }
+            }
+            *times += 1;
+            !times.is_multiple_of(3)
+        });
+        match drained {
+            Drained::Empty => return Poll::Pending,
+            Drained::Full => {}
+            Drained::Last(last) => return Poll::Ready(last),
+        }
+    }
+}
+
 /// Reads a response that comes in `pieces`, which follow each other on the wire, and whose connection then stays open or not.
-async fn read(coding: &str, pieces: &[&[u8]], is_kept: bool) -> Read {
+async fn read(coding: &str, how: How, pieces: &[&[u8]], is_kept: bool) -> Read {
     let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
     let pieces: Vec<_> = pieces.iter().map(|piece| piece.to_vec()).collect();
     let upstream = Upstream::start(move |mut peer| {
@@ -45,10 +103,9 @@ async fn read(coding: &str, pieces: &[&[u8]], is_kept: bool) -> Read {
     let get = || Request::get("/").body(Empty::<Bytes>::new()).unwrap();
     let mut body = client.send(get()).await.unwrap().into_body();
     let mut read = Read { data: Vec::new(), trailers: Vec::new(), fault: None, connections: 0 };
-    while let Some(frame) = body.frame().await {
-        match frame.map(http_body::Frame::into_data) {
-            Ok(Ok(data)) => read.data.extend_from_slice(&data),
-            Ok(Err(frame)) => {
+    while let Some(last) = last_of(&mut body, how, &mut read.data).await {
+        match last {
+            Ok(frame) => {
                 let trailers = frame.into_trailers().unwrap();
                 let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
                     (name.to_string(), value.to_str().unwrap().to_owned())
@@ -69,13 +126,15 @@ async fn read(coding: &str, pieces: &[&[u8]], is_kept: bool) -> Read {
     read
 }
 
-/// Checks that a body is read alike both ways; returns what was read.
+/// Checks that a body is read alike in all ways; returns what was read.
 async fn check(pieces: &[&[u8]], is_kept: bool) -> Read {
-    let ours = read("chunked", pieces, is_kept).await;
-    let hypers = read("CHUNKED", pieces, is_kept).await;
-    let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
-    assert_eq!(ours, hypers, "{text:?}");
-    ours
+    let hypers = read("CHUNKED", How::Frames, pieces, is_kept).await;
+    for how in [How::Frames, How::Drained] {
+        let ours = read("chunked", how, pieces, is_kept).await;
+        let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
+        assert_eq!(ours, hypers, "{how:?} {text:?}");
+    }
+    hypers
 }
 
 #[tokio::test]
@@ -140,6 +199,7 @@ proptest! {
     fn chunks_of_any_size_in_any_pieces_are_read_whole(
         sizes in prop::collection::vec(prop_oneof![1_usize..300, 1_usize..70_000], 1..20),
         piece in prop_oneof![1_usize..50, 1_000_usize..100_000],
+        how in prop_oneof![Just(How::Frames), Just(How::Drained)],
     ) {
         let mut wire = Vec::new();
         let mut whole = Vec::new();
@@ -155,7 +215,7 @@ proptest! {
         let piece = piece.max(wire.len() / 2_000);
         let pieces: Vec<_> = wire.chunks(piece).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let read = runtime.block_on(read("chunked", &pieces, true));
+        let read = runtime.block_on(read("chunked", how, &pieces, true));
         prop_assert!(read.data == whole, "{} of {} bytes", read.data.len(), whole.len());
         prop_assert_eq!((read.fault, read.connections), (None, 1));
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use reenact::clock::Nanos;
 use reenact::proxy::sieve::{Mesh, StatusIs};
 use reenact::proxy::{Appended, Log, Sieve, Strain};
-use reenact::trace::record::{Counters, Event, ResponseHead, Side};
+use reenact::trace::record::{Counters, Event, FramesRef, Parts, ResponseHead, Side, Span};
 use reenact::trace::{
     Assembler, Cause, Exchange, Roll, RollOptions, Site, Trace, Verification, verify,
 };
@@ -192,16 +192,26 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
+impl Flaky {
+    fn take(&mut self, events: impl Iterator<Item = Event>) -> Result<Appended, Refused> {
+        assert!(!self.broken, "nothing is appended to a log that is broken");
+        self.events.extend(events);
+        self.calls += 1;
+        self.broken = self.calls.is_multiple_of(3);
+        if self.broken { Err(Refused) } else { Ok(Appended::Taken) }
+    }
+}
+
 impl Log for Flaky {
     type Summary = Vec<Event>;
     type Error = Refused;
 
     fn append(&mut self, event: Event) -> Result<Appended, Refused> {
-        assert!(!self.broken, "nothing is appended to a log that is broken");
-        self.events.push(event);
-        self.calls += 1;
-        self.broken = self.calls.is_multiple_of(3);
-        if self.broken { Err(Refused) } else { Ok(Appended::Taken) }
+        self.take(std::iter::once(event))
+    }
+
+    fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, Refused> {
+        self.take(frames.iter().map(|frame| Event::Frame(frame.to_frame())))
     }
 
     fn flush(&mut self, _now: Nanos) -> Result<(), Refused> {
@@ -236,7 +246,18 @@ fn a_log_that_refuses_for_a_while_gets_all_of_it_in_order() {
     let mut sieve = Sieve::new(flaky, mesh(&["5xx"], None), 64 << 20);
     let events = traffic(9, 30, false);
     for event in &events {
-        let mut refused = sieve.append(event.clone()).is_err();
+        // Each frame twice: two that came together.
+        let mut refused = match event {
+            Event::Frame(frame) => {
+                let len = u32::try_from(frame.data.len()).unwrap();
+                let (exchange, side) = (frame.exchange, frame.side);
+                let (at, accepted) = (frame.at, frame.accepted);
+                let parts = &[Span { start: 0, len }; 2];
+                let parts = Parts::new(&frame.data, parts);
+                sieve.append_frames(FramesRef { exchange, side, at, accepted, parts }).is_err()
+            }
+            event => sieve.append(event.clone()).is_err(),
+        };
         while refused {
             refused = sieve.resume(event.at()).is_err();
         }
@@ -245,7 +266,9 @@ fn a_log_that_refuses_for_a_while_gets_all_of_it_in_order() {
         while sieve.resume(millis(5_000)).is_err() {}
     }
     let log = sieve.finish(millis(5_000)).unwrap();
-    let all = Assembler::all(events);
+    let times = |event: &Event| if matches!(event, Event::Frame(_)) { 2 } else { 1 };
+    let twice = events.iter().flat_map(|event| std::iter::repeat_n(event.clone(), times(event)));
+    let all = Assembler::all(twice);
     let kept: Vec<Exchange> =
         all.into_iter().filter(|e| passes(&mesh(&["5xx"], None), e) == Some(true)).collect();
     assert!(!kept.is_empty());
