@@ -230,7 +230,8 @@ fn whole_chunks(bytes: &[u8], spans: &mut Vec<Span>) -> usize {
         if bytes.get(start + len..start + len + 2) != Some(b"\r\n") {
             break;
         }
-        spans.extend(Span::new(start, len));
+        let Some(span) = Span::new(start, len) else { break };
+        spans.push(span);
         end = start + len + 2;
     }
     end

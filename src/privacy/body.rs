@@ -121,15 +121,17 @@ impl Body {
         self.form = Form::Closed;
     }
 
-    /// Takes a frame, and appends to `out` those that are decided.
-    pub(super) fn push(
+    /// Takes frames, and appends to `out` those that are decided.
+    pub(super) fn push<'a>(
         &mut self,
         rules: &mut Rules,
-        frame: FrameRef<'_>,
+        frames: impl IntoIterator<Item = FrameRef<'a>>,
         out: &mut VecDeque<Event>,
     ) {
         let kind = if let Form::Json(_) = self.form { Kind::Form } else { Kind::Plain };
-        self.held.push(frame.at, frame.accepted, frame.data, kind);
+        for frame in frames {
+            self.held.push(frame.at, frame.accepted, frame.data, kind);
+        }
         let decided = self.advance(rules, More::Yes);
         self.held.release(decided, out);
     }
@@ -138,7 +140,7 @@ impl Body {
     /// nobody knows where in it what follows is.
     pub(super) fn lose(&mut self, rules: &mut Rules, out: &mut VecDeque<Event>) {
         let decided = self.advance(rules, More::Yes);
-        self.held.fill(decided, self.held.end());
+        self.held.fill_rest(decided);
         self.form = Form::Closed;
         self.scanned = self.held.end();
         self.held.release(self.held.end(), out);
@@ -177,7 +179,7 @@ impl Body {
         let before = self.decided();
         if self.read(rules, more).is_err() {
             let from = self.decided().max(before);
-            self.held.fill(from, self.held.end());
+            self.held.fill_rest(from);
             self.form = Form::Closed;
             return self.held.end();
         }
@@ -384,16 +386,19 @@ mod tests {
         }
     }
 
-    /// Returns what is told of a JSON body that comes in two frames and then ends.
-    fn told(rules: &mut Rules, text: &str, cut: usize) -> Vec<Event> {
+    /// Returns what is told of a JSON body that comes in two frames, together or not, and then ends.
+    fn told(rules: &mut Rules, text: &str, cut: usize, is_together: bool) -> Vec<Event> {
         let (exchange, side) = (ExchangeId(1), Side::Request);
         let kind = ("content-type", &b"application/JSON; charset=utf-8"[..]);
         let mut body = Body::new(rules, exchange, side, std::iter::once(kind));
         let mut out = VecDeque::new();
         let (front, back) = text.as_bytes().split_at(cut);
-        for data in [front, back] {
-            let (at, accepted) = (Nanos(1), Nanos(2));
-            body.push(rules, FrameRef { exchange, side, at, accepted, data }, &mut out);
+        let (at, accepted) = (Nanos(1), Nanos(2));
+        let frames = [front, back].map(|data| FrameRef { exchange, side, at, accepted, data });
+        if is_together {
+            body.push(rules, frames, &mut out);
+        } else {
+            frames.into_iter().for_each(|frame| body.push(rules, [frame], &mut out));
         }
         body.finish(rules, &mut out);
         out.into()
@@ -403,7 +408,8 @@ mod tests {
         r#"{"user":"me","a":{"b":"it","c":[1,{"b":"is"}]},"b":"so \u00e9","n":12.5}"#;
 
     proptest! {
-        /// Bodies that end anywhere, one after the other by the same reader, are told as by one of their own.
+        /// Bodies that end anywhere, one after the other by the same reader, are told as by one of their own; so are
+        /// frames that come together.
         #[test]
         fn a_reader_that_is_used_again_has_forgotten_everything(
             ends in prop::collection::vec((0..=TEXT.len(), any::<prop::sample::Index>()), 1..8)
@@ -411,10 +417,13 @@ mod tests {
             let mut reused = rules();
             for (end, cut) in ends {
                 let cut = cut.index(end + 1);
-                let (again, fresh) = (told(&mut reused, &TEXT[..end], cut), told(&mut rules(), &TEXT[..end], cut));
-                prop_assert_eq!(again, fresh);
+                let fresh = told(&mut rules(), &TEXT[..end], cut, false);
+                for is_together in [false, true] {
+                    let again = told(&mut reused, &TEXT[..end], cut, is_together);
+                    prop_assert_eq!(&again, &fresh);
+                }
             }
-            told(&mut reused, TEXT, 1);
+            told(&mut reused, TEXT, 1, false);
             prop_assert_eq!(reused.idle.0.len(), 1, "it is kept");
         }
     }

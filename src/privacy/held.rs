@@ -160,6 +160,16 @@ impl Held {
         self.bytes[from..until].fill(FILL);
     }
 
+    /// Takes out what all bytes from `from` on say, and that a pattern matched there.
+    pub(super) fn fill_rest(&mut self, from: u64) {
+        self.fill(from, self.end());
+        self.masks.retain_mut(|mask| {
+            let before = usize::try_from(from.saturating_sub(mask.at)).unwrap_or(usize::MAX);
+            mask.bytes.truncate(before);
+            !mask.bytes.is_empty()
+        });
+    }
+
     /// Replaces the digits of a number.
     pub(super) fn scramble_digits(&mut self, at: u64, len: u64, draw: &mut Draw) {
         let (from, until) = (self.idx(at), self.idx(at + len));
@@ -200,10 +210,9 @@ impl Held {
         }
         self.apply_masks(until);
         let (exchange, side) = (self.exchange, self.side);
-        let mut from = 0;
+        let mut bytes = Bytes::copy_from_slice(&self.bytes[..until]);
         out.extend(self.frames.drain(..count).map(|Cut { at, accepted, len }| {
-            let data = Bytes::copy_from_slice(&self.bytes[from..from + len]);
-            from += len;
+            let data = bytes.split_to(len);
             Event::Frame(Frame { exchange, side, at, accepted, data })
         }));
         self.bytes.drain(..until);
@@ -213,7 +222,8 @@ impl Held {
         self.base += until as u64;
     }
 
-    /// Applies what is to be masked before the index `until`, and some beyond where a character goes on.
+    /// Applies what is to be masked before the index `until`, and some beyond where a character goes on. The rest waits: what
+    /// it is of may not have been read yet, and is to be read as it came.
     fn apply_masks(&mut self, until: usize) {
         if self.masks.is_empty() {
             return;
@@ -223,19 +233,18 @@ impl Held {
             let from = self.idx(mask.at);
             let skipped = usize::try_from(self.base.saturating_sub(mask.at)).unwrap_or(0);
             let bytes = mask.bytes.get(skipped..).unwrap_or_default();
-            self.apply(from, bytes);
+            self.apply(from, until, bytes);
             let end = from + bytes.len();
             if end > until {
-                // What lies beyond may be edited by others yet.
                 self.masks.push(mask);
             }
         }
     }
 
-    fn apply(&mut self, from: usize, mask: &[u8]) {
+    fn apply(&mut self, from: usize, until: usize, mask: &[u8]) {
         let Some(kinds) = &self.kinds else { return };
         let mut at = from;
-        while at < from + mask.len() && at < self.bytes.len() {
+        while at < until.min(from + mask.len()) {
             let new = mask[at - from];
             match kinds[at] {
                 Kind::Form => {}

@@ -377,16 +377,19 @@ mod tests {
     const EXCHANGE: ExchangeId = ExchangeId(1);
     const SIDE: Side = Side::Response;
 
-    /// Returns what is decided after each frame, and at the end.
-    fn told(rules: &mut Rules, kind: &'static str, frames: &[&[u8]]) -> Vec<Vec<Event>> {
+    /// Returns what is decided after each lot of frames that come together, and at the end.
+    fn told(rules: &mut Rules, kind: &'static str, lots: &[&[&[u8]]]) -> Vec<Vec<Event>> {
         let kind = ("content-type", kind.as_bytes());
         let mut body = Body::new(rules, EXCHANGE, SIDE, std::iter::once(kind));
-        let mut all = Vec::new();
-        for data in frames {
+        let (mut all, mut number) = (Vec::new(), 0);
+        for frames in lots {
             let mut out = VecDeque::new();
-            let (at, accepted) = (Nanos(all.len() as u64), Nanos(9));
-            let frame = FrameRef { exchange: EXCHANGE, side: SIDE, at, accepted, data };
-            body.push(rules, frame, &mut out);
+            let frames = frames.iter().map(|data| {
+                let (at, accepted) = (Nanos(number), Nanos(number + 9));
+                number += 1;
+                FrameRef { exchange: EXCHANGE, side: SIDE, at, accepted, data }
+            });
+            body.push(rules, frames, &mut out);
             all.push(out.into());
         }
         let mut out = VecDeque::new();
@@ -395,12 +398,26 @@ mod tests {
         all
     }
 
-    fn rules(texts: Texts, pointers: &[&str], patterns: &[&str], longest_template: usize) -> Rules {
+    /// Returns the bytes of frames.
+    fn bytes(events: &[Event]) -> Vec<u8> {
+        let of = |event: &Event| match event {
+            Event::Frame(frame) => frame.data.to_vec(),
+            _ => panic!("{event:?}"),
+        };
+        events.iter().flat_map(of).collect()
+    }
+
+    fn rules(
+        texts: Texts,
+        pointers: &[&str],
+        patterns: &[&str],
+        (longest_template, longest_match): (usize, usize),
+    ) -> Rules {
         let patterns: Vec<String> = patterns.iter().map(|one| (*one).to_owned()).collect();
         Rules {
             keys: Keys::new(&[3; 32]),
             pointers: pointers.iter().map(|pointer| Pointer::parse(pointer).unwrap()).collect(),
-            patterns: Patterns::new(&patterns, 32).unwrap(),
+            patterns: Patterns::new(&patterns, longest_match).unwrap(),
             texts,
             longest_template,
             idle: Idle::default(),
@@ -409,7 +426,7 @@ mod tests {
 
     /// Returns the template that is made of an event when shapes are kept.
     fn template(event: &str) -> Template {
-        let rules = rules(Texts::Shape, &[], &[], 0);
+        let rules = rules(Texts::Shape, &[], &[], (0, 32));
         let mut held = Held::new(EXCHANGE, SIDE, Masks::Never);
         held.push(Nanos(1), Nanos(1), event.as_bytes(), Kind::Form);
         let (keys, held) = (&rules.keys, &mut held);
@@ -483,7 +500,7 @@ mod tests {
     fn templates_take_turns_and_are_given_up_when_none_is_of_use() {
         let learn = |templates: &mut Templates, event: &str| {
             let (rules, mut held) =
-                (rules(Texts::Stay, &[], &[], 0), Held::new(EXCHANGE, SIDE, Masks::Never));
+                (rules(Texts::Stay, &[], &[], (0, 32)), Held::new(EXCHANGE, SIDE, Masks::Never));
             held.push(Nanos(1), Nanos(1), event.as_bytes(), Kind::Form);
             let (keys, held, until) = (&rules.keys, &mut held, event.len() as u64);
             let mut work = Work { keys, patterns: None, held, texts: Texts::Stay };
@@ -660,12 +677,15 @@ mod tests {
         })
     }
 
+    /// Longer than any body.
+    const ANY: usize = 1 << 20;
     const SSE: &str = "text/event-stream";
     const LINES: &str = "application/x-ndjson";
 
-    fn policies(longest_template: usize) -> Vec<Rules> {
+    /// The lengths of the longest event with a template, and of the longest match that is surely found.
+    fn policies(longest: (usize, usize)) -> Vec<Rules> {
         const PATTERNS: [&str; 3] = ["sk-[a-z0-9]{4,}", "[a-z.]+@[a-z.]+", r#""id":"[^"]*""#];
-        let rules = |texts, pointers, patterns| rules(texts, pointers, patterns, longest_template);
+        let rules = |texts, pointers, patterns| rules(texts, pointers, patterns, longest);
         vec![
             rules(Texts::Stay, &["/user"], &[]),
             rules(Texts::Stay, &["/choices/*/delta/content", "/id", "/*/index"], &[]),
@@ -675,6 +695,24 @@ mod tests {
             rules(Texts::Shape, &[], &[]),
             rules(Texts::Shape, &["/id", "/*/*/index"], &PATTERNS),
         ]
+    }
+
+    /// What a pattern matched in an event that is not whole yet stays as it came until the event is read.
+    #[test]
+    fn an_event_whose_begin_came_with_the_end_of_another_is_read_as_it_came() {
+        let event = r#"data: {"id":"sk-abcd12","choices":[]}"#.to_owned() + "\n\n";
+        let (begin, end) = event.as_bytes().split_at(25);
+        let middle = [end, begin].concat();
+        let frames: [&[u8]; 3] = [begin, &middle, end];
+        for rules in &mut policies((0, 32))[4..5] {
+            let told = told(rules, SSE, &[&frames[..1], &frames[1..2], &frames[2..]]).concat();
+            let told = String::from_utf8(bytes(&told)).unwrap();
+            let [first, second, ""] = told.split("\n\n").collect::<Vec<_>>()[..] else {
+                panic!("{told}")
+            };
+            assert_eq!(first, second, "the same is replaced by the same");
+            assert!(first.ends_with(r#"","choices":[]}"#) && !first.contains("abcd"), "{first}");
+        }
     }
 
     proptest! {
@@ -693,10 +731,20 @@ mod tests {
             cuts.extend([0, body.len()]);
             cuts.sort_unstable();
             let frames: Vec<&[u8]> = cuts.windows(2).map(|cut| &body[cut[0]..cut[1]]).collect();
-            for (mut with, mut without) in policies(MAX_TEMPLATE).into_iter().zip(policies(0)) {
-                let (with, without) =
-                    (told(&mut with, kind, &frames), told(&mut without, kind, &frames));
+            let each: Vec<_> = frames.chunks(1).collect();
+            for (with, without) in policies((MAX_TEMPLATE, 32)).iter_mut().zip(&mut policies((0, 32))) {
+                let (with, without) = (told(with, kind, &each), told(without, kind, &each));
                 prop_assert_eq!(with, without);
+            }
+            // Nor on whether frames came together, but for how soon it is told.
+            for (apart, together) in policies((0, ANY)).iter_mut().zip(&mut policies((MAX_TEMPLATE, ANY))) {
+                let apart = told(apart, kind, &each).concat();
+                for size in [2, 3, frames.len()] {
+                    let lots: Vec<_> = frames.chunks(size).collect();
+                    prop_assert_eq!(told(together, kind, &lots).concat(), &apart[..]);
+                }
+                let whole = told(together, kind, &[&[&body]]).concat();
+                prop_assert_eq!(bytes(&whole), bytes(&apart));
             }
         }
     }

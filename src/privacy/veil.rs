@@ -14,8 +14,8 @@ use crate::privacy::template::MAX_TEMPLATE;
 use crate::privacy::text::{Keys, Texts};
 use crate::trace::Lost;
 use crate::trace::record::{
-    BareFrame, BodyMode, End, Event, ExchangeId, FrameRef, PackedHead, RequestHead, ResponseHead,
-    Side,
+    BareFrame, BodyMode, End, Event, ExchangeId, FrameRef, FramesRef, PackedHead, RequestHead,
+    ResponseHead, Side,
 };
 
 /// Replaces what a policy does not let into a trace, in heads and bodies.
@@ -152,19 +152,33 @@ impl Veil {
 
     /// Takes a frame, as [`Self::event`] does.
     pub fn frame(&mut self, frame: FrameRef<'_>, out: &mut VecDeque<Event>) {
+        self.take(frame.exchange, frame.side, [frame], out);
+    }
+
+    /// Takes frames, as [`Self::event`] does.
+    pub fn frames(&mut self, frames: FramesRef<'_>, out: &mut VecDeque<Event>) {
+        self.take(frames.exchange, frames.side, frames, out);
+    }
+
+    fn take<'a>(
+        &mut self,
+        exchange: ExchangeId,
+        side: Side,
+        frames: impl IntoIterator<Item = FrameRef<'a>> + Copy,
+        out: &mut VecDeque<Event>,
+    ) {
         let Some(rules) = &mut self.rules else {
-            out.push_back(Event::Frame(frame.to_frame()));
+            out.extend(frames.into_iter().map(|frame| Event::Frame(frame.to_frame())));
             return;
         };
-        if let Some(bodies) = self.bodies.get_mut(&frame.exchange) {
+        if let Some(bodies) = self.bodies.get_mut(&exchange) {
             if let Some(prompt) = &mut bodies.prompt {
-                prompt.body(frame.side, frame.data);
+                frames.into_iter().for_each(|frame| prompt.body(side, frame.data));
             }
-            bodies.of(frame.side).push(rules, frame, out);
+            bodies.of(side).push(rules, frames, out);
         } else {
             // Its head is not known: nothing of it is told.
-            let mut body = Body::unknown(rules, frame.exchange, frame.side);
-            body.push(rules, frame, out);
+            Body::unknown(rules, exchange, side).push(rules, frames, out);
         }
     }
 

@@ -34,7 +34,7 @@ pub trait Log: Send {
     /// The log can't be written any more.
     fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, Self::Error> {
         let mut appended = Ok(Appended::Taken);
-        for frame in frames.iter() {
+        for frame in frames {
             let one = self.append_frame(frame);
             appended = appended.and_then(|sum| Ok(sum.and(one?)));
         }

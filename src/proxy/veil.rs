@@ -79,7 +79,7 @@ impl<L: Log> Log for Veil<L> {
         if self.veil.is_open() {
             return self.log.append_frames(frames);
         }
-        frames.iter().for_each(|frame| self.veil.frame(frame, &mut self.ready));
+        self.veil.frames(frames, &mut self.ready);
         self.append_ready()
     }
 

@@ -149,7 +149,7 @@ impl Roll {
             let appended = writer.append_frames(frames);
             return self.unless_fatal(appended);
         }
-        for frame in frames.iter() {
+        for frame in frames {
             self.legacy.lost.push(frame);
             self.lost.push(frame);
         }

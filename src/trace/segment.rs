@@ -115,7 +115,7 @@ impl Segment {
     ) -> Result<(), Refused> {
         let mut appended = Ok(());
         if frames.iter().any(|frame| goes_to_pieces(frame.side, frame.data)) {
-            for frame in frames.iter() {
+            for frame in frames {
                 let one = self.frame(frame, counters);
                 appended = appended.and(one);
             }
