@@ -230,8 +230,7 @@ fn whole_chunks(bytes: &[u8], spans: &mut Vec<Span>) -> usize {
         if bytes.get(start + len..start + len + 2) != Some(b"\r\n") {
             break;
         }
-        let Some(span) = Span::new(start, len) else { break };
-        spans.push(span);
+        spans.push(Span { start, len });
         end = start + len + 2;
     }
     end

@@ -246,8 +246,7 @@ mod tests {
     }
 
     fn frames(shared: &Arc<Shared>, bytes: &str, spans: &[(usize, usize)]) -> bool {
-        let spans: Vec<_> =
-            spans.iter().map(|(start, len)| Span::new(*start, *len).unwrap()).collect();
+        let spans: Vec<_> = spans.iter().map(|&(start, len)| Span { start, len }).collect();
         let parts = Parts::new(bytes.as_bytes(), &spans);
         let (exchange, side) = (ExchangeId(1), Side::Response);
         let frames = FramesRef { exchange, side, at: Nanos(1), accepted: Nanos(2), parts };

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::clock::Nanos;
-use crate::trace::record::{Counters, Event, FrameRef, FramesRef};
+use crate::trace::record::{Counters, Event, FrameRef, FramesRef, Span};
 use crate::trace::{Frames, Pressure, Roll, Rolled, WriteError};
 
 /// An append-only log of events.
@@ -164,7 +164,7 @@ impl Log for Roll {
     }
 
     fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, WriteError> {
-        Self::append_frame(self, frame).map(|()| Appended::Taken)
+        Log::append_frames(self, frame.alone(&mut Span::default()))
     }
 
     fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, WriteError> {

@@ -570,7 +570,7 @@ mod tests {
         let (exchange, _) = admit(&feed);
         wait_for(&feed, RecorderState::Degraded);
         let bytes = vec![b'x'; 4 * PIECE];
-        let spans = [0, 1, 2, 3].map(|nth| Span::new(nth * PIECE, PIECE).unwrap());
+        let spans = [0, 1, 2, 3].map(|nth| Span { start: nth * PIECE, len: PIECE });
         let (at, accepted, parts) = (Nanos(1), Nanos(2), Parts::new(&bytes, &spans));
         let frames = FramesRef { exchange, side: Side::Response, at, accepted, parts };
         let taken = (0..).take_while(|_| feed.small_frames(frames)).count();

@@ -19,7 +19,7 @@
 //! | [`pacer`] | one thread that releases each when it is due |
 //! | [`load`] | reactive loads, pure: which release follows from which end |
 //! | [`conductor`] | the pacer's place with such a load: tokens from the load, ends from the calls; [`wanted`] is what it asks of the feeder |
-//! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body, [`ending`] why it may end early, [`pace`] how fast it reads, `keep.rs` how its answer is kept |
+//! | [`call`] | one exchange: marks and bytes, nothing else; [`outgoing`] is its body, [`ending`] why it may end early (`alarm.rs` wakes it), [`pace`] how fast it reads, `keep.rs` how its answer is kept |
 //! | [`route`] | the targets, their connections opened ahead; [`balance`] says which gets what, [`connections`] which calls share one |
 //! | [`ledger`] | the results thread; [`row`] reads what the bytes mean, [`summary`] counts, in [`quantile`]s |
 //! | [`warmup`] | which rows no figure counts |

@@ -62,12 +62,12 @@ pub struct Parts<'a> {
 }
 
 /// Where a part is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Bytes before it.
-    pub start: u32,
+    pub start: usize,
     /// Its length in bytes.
-    pub len: u32,
+    pub len: usize,
 }
 
 /// A body frame whose bytes could not be recorded, only that it passed. Its [`End`](crate::trace::record::End) counts it
@@ -99,7 +99,16 @@ impl Frame {
 
 // === impl FrameRef ===
 
-impl FrameRef<'_> {
+impl<'a> FrameRef<'a> {
+    /// Returns the frame as the only one of several. Where its bytes are among themselves goes to `whole`.
+    #[must_use]
+    pub fn alone(self, whole: &'a mut Span) -> FramesRef<'a> {
+        let Self { exchange, side, at, accepted, data } = self;
+        *whole = Span { start: 0, len: data.len() };
+        let parts = Parts::new(data, std::slice::from_ref(whole));
+        FramesRef { exchange, side, at, accepted, parts }
+    }
+
     /// Returns the frame with a copy of its bytes.
     #[must_use]
     pub fn to_frame(self) -> Frame {
@@ -179,7 +188,7 @@ impl<'a> Parts<'a> {
     /// Returns how many bytes all of them have together.
     #[must_use]
     pub fn total(self) -> usize {
-        self.spans.iter().map(|span| span.len as usize).sum()
+        self.spans.iter().map(|span| span.len).sum()
     }
 
     /// Returns all but the last, and that; none when there are none.
@@ -193,13 +202,7 @@ impl<'a> Parts<'a> {
 // === impl Span ===
 
 impl Span {
-    /// Returns where a part of `len` bytes is that has `start` before it; none beyond 4 GiB.
-    #[must_use]
-    pub fn new(start: usize, len: usize) -> Option<Self> {
-        Some(Self { start: u32::try_from(start).ok()?, len: u32::try_from(len).ok()? })
-    }
-
     fn of(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start as usize..][..self.len as usize]
+        &bytes[self.start..][..self.len]
     }
 }

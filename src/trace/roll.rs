@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Nanos;
 use crate::trace::index::Totals;
-use crate::trace::record::{Counters, DropReason, Event, FrameRef, FramesRef, Gap, Header};
+use crate::trace::record::{Counters, DropReason, Event, FramesRef, Gap, Header};
 use crate::trace::repack::Repacker;
 use crate::trace::retention::{Closed, Retention, free_bytes};
 use crate::trace::roll_options::{RollOptions, Rolled};
@@ -118,25 +118,6 @@ impl Roll {
         self.is_used = true;
         let appended = writer.append(event);
         self.unless_fatal(appended)
-    }
-
-    /// As [`Self::append`], for a frame.
-    ///
-    /// # Errors
-    /// The segment can't go on.
-    pub fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<(), WriteError> {
-        match &mut self.writer {
-            Some(writer) => {
-                self.is_used = true;
-                let appended = writer.append_frame(frame);
-                self.unless_fatal(appended)
-            }
-            None => {
-                self.legacy.lost.push(frame);
-                self.lost.push(frame);
-                Ok(())
-            }
-        }
     }
 
     /// As [`Self::append`], for frames: all of them are taken.

@@ -16,7 +16,7 @@ use crate::trace::compress::Then;
 use crate::trace::format::MAX_RECORD;
 use crate::trace::index::{Place, Totals};
 use crate::trace::record::{
-    BareFrame, Counters, Event, ExchangeId, FrameRef, FramesRef, Header, Parts, Side, Span,
+    BareFrame, Counters, Event, ExchangeId, FrameRef, FramesRef, Header, Side, Span,
 };
 use crate::trace::sink::Sink;
 use crate::trace::stretch::{Body, Store};
@@ -85,24 +85,13 @@ impl Segment {
     /// Takes an event; `counters` already count it.
     pub(crate) fn append(&mut self, event: Event, counters: &Counters) -> Result<(), Refused> {
         if let Event::Frame(frame) = &event {
-            return self.append_frame(frame.as_ref(), counters);
+            return self.append_frames(frame.as_ref().alone(&mut Span::default()), counters);
         }
         match &event {
             Event::Bare(frame) => self.bare(*frame),
             event => self.record(event)?,
         }
         self.held.events.push(event);
-        self.cut_if_full(counters)?;
-        Ok(())
-    }
-
-    /// Takes a frame.
-    pub(crate) fn append_frame(
-        &mut self,
-        frame: FrameRef<'_>,
-        counters: &Counters,
-    ) -> Result<(), Refused> {
-        self.frame(frame, counters)?;
         self.cut_if_full(counters)?;
         Ok(())
     }
@@ -209,12 +198,9 @@ impl Segment {
     }
 
     fn frame(&mut self, frame: FrameRef<'_>, counters: &Counters) -> io::Result<()> {
-        let FrameRef { exchange, side, at, accepted, data } = frame;
-        if !goes_to_pieces(side, data)
-            && let Some(whole) = Span::new(0, data.len())
-        {
-            let parts = Parts::new(data, std::slice::from_ref(&whole));
-            self.inline(FramesRef { exchange, side, at, accepted, parts });
+        let FrameRef { side, data, .. } = frame;
+        if !goes_to_pieces(side, data) {
+            self.inline(frame.alone(&mut Span::default()));
             return Ok(());
         }
         self.totals.frames += 1;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::trace::envelope::Recipients;
 use crate::trace::index::Totals;
-use crate::trace::record::{Counters, Event, FrameRef, FramesRef, Header};
+use crate::trace::record::{Counters, Event, FramesRef, Header};
 use crate::trace::segment::Segment;
 use crate::trace::sink::Sink;
 use crate::trace::unwritten::Legacy;
@@ -246,15 +246,7 @@ impl Writer {
         Ok(())
     }
 
-    /// As [`Self::append`], for a frame that is not an event of its own.
-    ///
-    /// # Errors
-    /// The segment can't go on.
-    pub fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<(), WriteError> {
-        self.step(|segment, counters| segment.append_frame(frame, counters))
-    }
-
-    /// As [`Self::append_frame`], for frames that came together: all of them are taken.
+    /// As [`Self::append`], for frames that came together: all of them are taken.
     ///
     /// # Errors
     /// The segment can't go on.
@@ -547,7 +539,7 @@ mod tests {
         let mut start = 0;
         let spans = texts.map(|text| {
             start += text.len();
-            Span::new(start - text.len(), text.len()).unwrap()
+            Span { start: start - text.len(), len: text.len() }
         });
         let bytes = texts.concat().into_bytes();
         let write = |is_together: bool| {
@@ -565,7 +557,9 @@ mod tests {
                 if is_together {
                     writer.append_frames(frames).unwrap();
                 } else {
-                    frames.iter().for_each(|frame| writer.append_frame(frame).unwrap());
+                    for frame in frames {
+                        writer.append_frames(frame.alone(&mut Span::default())).unwrap();
+                    }
                 }
             }
             let totals = writer.finish().unwrap().totals;
