@@ -14,8 +14,8 @@ use crate::privacy::template::MAX_TEMPLATE;
 use crate::privacy::text::{Keys, Texts};
 use crate::trace::Lost;
 use crate::trace::record::{
-    BareFrame, BodyMode, End, Event, ExchangeId, FrameRef, FramesRef, PackedHead, RequestHead,
-    ResponseHead, Side,
+    BareFrame, BodyMode, End, Event, ExchangeId, FramesRef, PackedHead, RequestHead, ResponseHead,
+    Side, Span,
 };
 
 /// Replaces what a policy does not let into a trace, in heads and bodies.
@@ -86,7 +86,7 @@ impl Veil {
         }
         match &mut event {
             Event::Frame(frame) => {
-                self.frame(frame.as_ref(), out);
+                self.frames(frame.as_ref().alone(&mut Span::default()), out);
                 return;
             }
             Event::Bare(frame) => {
@@ -150,35 +150,21 @@ impl Veil {
         }
     }
 
-    /// Takes a frame, as [`Self::event`] does.
-    pub fn frame(&mut self, frame: FrameRef<'_>, out: &mut VecDeque<Event>) {
-        self.take(frame.exchange, frame.side, [frame], out);
-    }
-
     /// Takes frames, as [`Self::event`] does.
     pub fn frames(&mut self, frames: FramesRef<'_>, out: &mut VecDeque<Event>) {
-        self.take(frames.exchange, frames.side, frames, out);
-    }
-
-    fn take<'a>(
-        &mut self,
-        exchange: ExchangeId,
-        side: Side,
-        frames: impl IntoIterator<Item = FrameRef<'a>> + Copy,
-        out: &mut VecDeque<Event>,
-    ) {
+        let (exchange, side) = (frames.exchange, frames.side);
         let Some(rules) = &mut self.rules else {
-            out.extend(frames.into_iter().map(|frame| Event::Frame(frame.to_frame())));
+            out.extend(frames.iter().map(|frame| Event::Frame(frame.to_frame())));
             return;
         };
         if let Some(bodies) = self.bodies.get_mut(&exchange) {
             if let Some(prompt) = &mut bodies.prompt {
-                frames.into_iter().for_each(|frame| prompt.body(side, frame.data));
+                frames.iter().for_each(|frame| prompt.body(side, frame.data));
             }
-            bodies.of(side).push(rules, frames, out);
+            bodies.of(side).push(rules, frames.iter(), out);
         } else {
             // Its head is not known: nothing of it is told.
-            Body::unknown(rules, exchange, side).push(rules, frames, out);
+            Body::unknown(rules, exchange, side).push(rules, frames.iter(), out);
         }
     }
 

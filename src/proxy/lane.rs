@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::clock::Nanos;
 use crate::proxy::queue::Shared;
-use crate::trace::record::{Event, ExchangeId, FrameRef, FramesRef, Parts, Side, Span};
+use crate::trace::record::{Event, ExchangeId, FramesRef, Parts, Side, Span};
 
 /// Events in the order in which they happened, on their way through the queue.
 pub(super) struct Batch {
@@ -30,22 +30,13 @@ pub(super) struct Batch {
 /// What a batch holds.
 pub(super) enum Entry<'a> {
     Event(Event),
-    Frame(FrameRef<'a>),
     Frames(FramesRef<'a>),
 }
 
 enum Item {
     Event(Event),
-    /// A frame whose bytes are the next `len` of the batch.
-    Small {
-        exchange: ExchangeId,
-        side: Side,
-        at: Nanos,
-        accepted: Nanos,
-        len: usize,
-    },
     /// Frames that are parts of the next `len` bytes of the batch, at its next `count` spans.
-    Together {
+    Frames {
         exchange: ExchangeId,
         side: Side,
         at: Nanos,
@@ -145,7 +136,7 @@ impl Entry<'_> {
     /// Returns how many events it stands for.
     pub(super) fn count(&self) -> usize {
         match self {
-            Self::Event(_) | Self::Frame(_) => 1,
+            Self::Event(_) => 1,
             Self::Frames(frames) => frames.parts.spans().len(),
         }
     }
@@ -171,20 +162,13 @@ impl Batch {
         self.items.push(Item::Event(event));
     }
 
-    /// Adds a frame with a copy of its bytes.
-    pub(super) fn small_frame(&mut self, frame: FrameRef<'_>) {
-        let FrameRef { exchange, side, at, accepted, data } = frame;
-        self.bytes.extend_from_slice(data);
-        self.items.push(Item::Small { exchange, side, at, accepted, len: data.len() });
-    }
-
     /// Adds frames with a copy of the memory that they are parts of.
     pub(super) fn small_frames(&mut self, frames: FramesRef<'_>) {
         let FramesRef { exchange, side, at, accepted, parts } = frames;
         let (len, count) = (parts.bytes().len(), parts.spans().len());
         self.bytes.extend_from_slice(parts.bytes());
         self.spans.extend_from_slice(parts.spans());
-        self.items.push(Item::Together { exchange, side, at, accepted, len, count });
+        self.items.push(Item::Frames { exchange, side, at, accepted, len, count });
     }
 
     /// Returns how much memory it takes.
@@ -209,12 +193,7 @@ impl Batch {
         };
         self.taken += 1;
         Some(match std::mem::replace(item, Item::Taken) {
-            Item::Small { exchange, side, at, accepted, len } => {
-                let data = &self.bytes[self.offset..self.offset + len];
-                self.offset += len;
-                Entry::Frame(FrameRef { exchange, side, at, accepted, data })
-            }
-            Item::Together { exchange, side, at, accepted, len, count } => {
+            Item::Frames { exchange, side, at, accepted, len, count } => {
                 let bytes = &self.bytes[self.offset..self.offset + len];
                 let parts = Parts::new(bytes, &self.spans[self.span..self.span + count]);
                 self.offset += len;
@@ -239,10 +218,7 @@ mod tests {
     }
 
     fn frame(shared: &Arc<Shared>, text: &str) -> bool {
-        let (exchange, side) = (ExchangeId(1), Side::Response);
-        let frame =
-            FrameRef { exchange, side, at: Nanos(1), accepted: Nanos(2), data: text.as_bytes() };
-        push(shared, text.len(), 100, |batch| batch.small_frame(frame))
+        frames(shared, text, &[(0, text.len())])
     }
 
     fn frames(shared: &Arc<Shared>, bytes: &str, spans: &[(usize, usize)]) -> bool {
@@ -268,7 +244,6 @@ mod tests {
             while let Some(entry) = batch.next() {
                 match entry {
                     Entry::Event(_) => text.push('|'),
-                    Entry::Frame(frame) => text.push_str(std::str::from_utf8(frame.data).unwrap()),
                     Entry::Frames(frames) => frames.iter().for_each(|frame| {
                         text.push_str(std::str::from_utf8(frame.data).unwrap());
                     }),

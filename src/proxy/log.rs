@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::clock::Nanos;
-use crate::trace::record::{Counters, Event, FrameRef, FramesRef, Span};
+use crate::trace::record::{Counters, Event, FramesRef};
 use crate::trace::{Frames, Pressure, Roll, Rolled, WriteError};
 
 /// An append-only log of events.
@@ -20,22 +20,14 @@ pub trait Log: Send {
     /// The log can't be written now: append nothing more, and [`Self::resume`]. The event was taken.
     fn append(&mut self, event: Event) -> Result<Appended, Self::Error>;
 
-    /// Takes a body frame, as [`Self::append`] does.
-    ///
-    /// # Errors
-    /// The log can't be written any more.
-    fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, Self::Error> {
-        self.append(Event::Frame(frame.to_frame()))
-    }
-
     /// Takes body frames, as [`Self::append`] does: all of them, also after an error.
     ///
     /// # Errors
     /// The log can't be written any more.
     fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, Self::Error> {
         let mut appended = Ok(Appended::Taken);
-        for frame in frames {
-            let one = self.append_frame(frame);
+        for frame in frames.iter() {
+            let one = self.append(Event::Frame(frame.to_frame()));
             appended = appended.and_then(|sum| Ok(sum.and(one?)));
         }
         appended
@@ -161,10 +153,6 @@ impl Log for Roll {
             Err(WriteError::TooLarge { bytes, .. }) => Ok(Appended::LeftOut { bytes }),
             Err(error) => Err(error),
         }
-    }
-
-    fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, WriteError> {
-        Log::append_frames(self, frame.alone(&mut Span::default()))
     }
 
     fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, WriteError> {

@@ -20,7 +20,7 @@ use crate::proxy::status::{Admission, DiskTimes, RecorderStatus};
 use crate::proxy::tally::{Taken, Tally};
 use crate::trace::record::{
     BareFrame, Counters, DropReason, Event, ExchangeId, Frame, FrameRef, FramesRef, Gap, Omission,
-    OmitReason, PackedHead, Side,
+    OmitReason, PackedHead, Side, Span,
 };
 
 /// The recorder, seen by those that have something to record. Clones feed the same queue.
@@ -170,7 +170,9 @@ impl Feed {
     #[must_use]
     pub fn small_frame(&self, frame: FrameRef<'_>, has_lost: bool) -> bool {
         let limit = self.shared.limit(frame.side, has_lost);
-        self.body(frame.to_bare(), limit, |batch| batch.small_frame(frame))
+        let mut whole = Span::default();
+        let alone = frame.alone(&mut whole);
+        self.body(frame.to_bare(), limit, |batch| batch.small_frames(alone))
     }
 
     /// As [`Self::small_frame`], for frames of a body that has lost nothing. False when there is no room for all of them: then

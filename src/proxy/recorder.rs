@@ -333,7 +333,6 @@ impl<'a, L: Log> Desk<'a, L> {
 /// Returns whether an entry belongs to an exchange whose head was lost; its end is the last of it.
 fn is_headless(headless: &mut BTreeSet<ExchangeId>, entry: &Entry<'_>) -> bool {
     match entry {
-        Entry::Frame(frame) => headless.contains(&frame.exchange),
         Entry::Frames(frames) => headless.contains(&frames.exchange),
         Entry::Event(Event::End(end)) => headless.remove(&end.exchange),
         Entry::Event(event) => event.exchange().is_some_and(|id| headless.contains(&id)),
@@ -353,7 +352,6 @@ fn states_loss(entry: &Entry<'_>) -> bool {
 
 fn append<L: Log>(shared: &Shared, log: &mut L, entry: Entry<'_>) -> Result<(), L::Error> {
     let appended = match entry {
-        Entry::Frame(frame) => log.append_frame(frame)?,
         Entry::Frames(frames) => log.append_frames(frames)?,
         Entry::Event(event) => log.append(event)?,
     };
@@ -374,7 +372,6 @@ impl Weight {
             Entry::Event(Event::Frame(frame)) => {
                 Self { head: None, frames: 1, bytes: frame.data.len() }
             }
-            Entry::Frame(frame) => Self { head: None, frames: 1, bytes: frame.data.len() },
             Entry::Frames(frames) => {
                 Self { head: None, frames: entry.count() as u64, bytes: frames.parts.total() }
             }

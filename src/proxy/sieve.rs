@@ -16,7 +16,7 @@ use crate::proxy::log::{Appended, Log, Strain};
 use crate::proxy::queue::cost;
 use crate::trace::Frames;
 use crate::trace::record::{
-    Counters, DropReason, Event, ExchangeId, FrameRef, FramesRef, Gap, Omission, OmitReason,
+    Counters, DropReason, Event, ExchangeId, FramesRef, Gap, Omission, OmitReason,
 };
 
 /// Which exchanges pass; all that is asked for must hold.
@@ -315,13 +315,6 @@ impl<L: Log> Log for Sieve<L> {
         let drained = self.drain();
         self.coming = None;
         drained
-    }
-
-    fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, L::Error> {
-        if self.passes_on(frame.exchange) {
-            return self.log.append_frame(frame);
-        }
-        self.append(Event::Frame(frame.to_frame()))
     }
 
     fn append_frames(&mut self, frames: FramesRef<'_>) -> Result<Appended, L::Error> {

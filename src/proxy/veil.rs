@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::privacy;
 use crate::proxy::log::{Appended, Log, Strain};
-use crate::trace::record::{Counters, DropReason, Event, FrameRef, FramesRef, Gap};
+use crate::trace::record::{Counters, DropReason, Event, FramesRef, Gap, Span};
 use crate::trace::{Frames, Lost};
 
 /// A log that gets what a policy leaves of events.
@@ -47,7 +47,9 @@ impl<L: Log> Veil<L> {
             self.lost.state(&mut event);
             appended = appended.and(match &event {
                 // A log may have a shorter way for these.
-                Event::Frame(frame) => self.log.append_frame(frame.as_ref())?,
+                Event::Frame(frame) => {
+                    self.log.append_frames(frame.as_ref().alone(&mut Span::default()))?
+                }
                 _ => self.log.append(event)?,
             });
         }
@@ -64,14 +66,6 @@ impl<L: Log> Log for Veil<L> {
             return self.log.append(event);
         }
         self.veil.event(event, &mut self.ready);
-        self.append_ready()
-    }
-
-    fn append_frame(&mut self, frame: FrameRef<'_>) -> Result<Appended, L::Error> {
-        if self.veil.is_open() {
-            return self.log.append_frame(frame);
-        }
-        self.veil.frame(frame, &mut self.ready);
         self.append_ready()
     }
 
@@ -153,7 +147,7 @@ mod tests {
     use super::*;
     use crate::privacy::{Bodies, Policy};
     use crate::trace::record::{
-        End, ExchangeId, Outcome, Parts, Passed, RequestHead, Side, Span, Version,
+        End, ExchangeId, FrameRef, Outcome, Parts, Passed, RequestHead, Side, Version,
     };
 
     /// A log that refuses as often as it is told, after it has taken what it was given.
@@ -287,11 +281,11 @@ mod tests {
     fn what_a_panic_takes_is_stated_and_nothing_more_of_that_body_is_told() {
         let mut veil = veil(0);
         veil.append(request()).unwrap();
-        veil.append_frame(frame(b"{\"a\":\"se")).unwrap();
+        veil.append_frames(frame(b"{\"a\":\"se").alone(&mut Span::default())).unwrap();
         veil.give_up();
         assert_eq!(veil.lost(), Frames { count: 1, bytes: 8 });
         veil.resume(Nanos(5)).unwrap();
-        veil.append_frame(frame(b"cret\"}")).unwrap();
+        veil.append_frames(frame(b"cret\"}").alone(&mut Span::default())).unwrap();
         veil.append(end(14, 2)).unwrap();
         let events = veil.finish(Nanos(9)).unwrap();
         let expected = ["request", "gap of 1 frames, 8 bytes", "frame of 6", "end, 1 lost"];

@@ -50,10 +50,6 @@ pub struct FramesRef<'a> {
     pub parts: Parts<'a>,
 }
 
-/// Each of the frames of a [`FramesRef`].
-#[derive(Clone, Debug)]
-pub struct Each<'a>(FramesRef<'a>);
-
 /// Parts of one piece of memory, in its order. What lies between them belongs to none.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
@@ -128,31 +124,9 @@ impl<'a> FrameRef<'a> {
 
 impl<'a> FramesRef<'a> {
     /// Returns each of them.
-    #[must_use]
-    pub const fn iter(self) -> Each<'a> {
-        Each(self)
-    }
-}
-
-impl<'a> IntoIterator for FramesRef<'a> {
-    type Item = FrameRef<'a>;
-    type IntoIter = Each<'a>;
-
-    fn into_iter(self) -> Each<'a> {
-        self.iter()
-    }
-}
-
-// === impl Each ===
-
-impl<'a> Iterator for Each<'a> {
-    type Item = FrameRef<'a>;
-
-    fn next(&mut self) -> Option<FrameRef<'a>> {
-        let FramesRef { exchange, side, at, accepted, parts } = self.0;
-        let (first, rest) = parts.spans.split_first()?;
-        self.0.parts.spans = rest;
-        Some(FrameRef { exchange, side, at, accepted, data: first.of(parts.bytes) })
+    pub fn iter(self) -> impl Iterator<Item = FrameRef<'a>> {
+        let Self { exchange, side, at, accepted, parts } = self;
+        parts.iter().map(move |data| FrameRef { exchange, side, at, accepted, data })
     }
 }
 

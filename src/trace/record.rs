@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Nanos;
 pub use crate::trace::counters::Counters;
-pub use crate::trace::frame::{BareFrame, Each, Frame, FrameRef, FramesRef, Parts, Span};
+pub use crate::trace::frame::{BareFrame, Frame, FrameRef, FramesRef, Parts, Span};
 pub use crate::trace::head::{RequestHead, RequestHeadRef, ResponseHead, ResponseHeadRef};
 pub use crate::trace::header::Header;
 pub use crate::trace::mark::{BodyMode, PolicyMark};

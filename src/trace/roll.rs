@@ -130,7 +130,7 @@ impl Roll {
             let appended = writer.append_frames(frames);
             return self.unless_fatal(appended);
         }
-        for frame in frames {
+        for frame in frames.iter() {
             self.legacy.lost.push(frame);
             self.lost.push(frame);
         }

@@ -104,7 +104,7 @@ impl Segment {
     ) -> Result<(), Refused> {
         let mut appended = Ok(());
         if frames.iter().any(|frame| goes_to_pieces(frame.side, frame.data)) {
-            for frame in frames {
+            for frame in frames.iter() {
                 let one = self.frame(frame, counters);
                 appended = appended.and(one);
             }

@@ -557,7 +557,7 @@ mod tests {
                 if is_together {
                     writer.append_frames(frames).unwrap();
                 } else {
-                    for frame in frames {
+                    for frame in frames.iter() {
                         writer.append_frames(frame.alone(&mut Span::default())).unwrap();
                     }
                 }

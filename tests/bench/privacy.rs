@@ -17,7 +17,7 @@ use reenact::clock::{Clock, Nanos};
 use reenact::privacy::{Bodies, Policy, Veil};
 use reenact::trace::record::{
     BodyMode, End, Event, ExchangeId, FrameRef, Outcome, Passed, RequestHead, ResponseHead, Side,
-    Version,
+    Span, Version,
 };
 
 const STREAMS: u64 = 16;
@@ -97,7 +97,10 @@ fn streamed(veil: &mut Veil, clock: &Clock) -> u64 {
     out.clear();
     let from = clock.now();
     for (number, chunk) in (0..).zip(&chunks) {
-        veil.frame(frame(number % STREAMS, Side::Response, chunk), &mut out);
+        veil.frames(
+            frame(number % STREAMS, Side::Response, chunk).alone(&mut Span::default()),
+            &mut out,
+        );
         while let Some(event) = out.pop_front() {
             black_box(event);
         }
@@ -123,9 +126,15 @@ fn unary(veil: &mut Veil, clock: &Clock) -> u64 {
     let from = clock.now();
     for exchange in 0..UNARY {
         veil.event(request(exchange), &mut out);
-        veil.frame(frame(exchange, Side::Request, asked.as_bytes()), &mut out);
+        veil.frames(
+            frame(exchange, Side::Request, asked.as_bytes()).alone(&mut Span::default()),
+            &mut out,
+        );
         veil.event(response(exchange, "application/json"), &mut out);
-        veil.frame(frame(exchange, Side::Response, answered.as_bytes()), &mut out);
+        veil.frames(
+            frame(exchange, Side::Response, answered.as_bytes()).alone(&mut Span::default()),
+            &mut out,
+        );
         veil.event(end(exchange), &mut out);
         while let Some(event) = out.pop_front() {
             black_box(event);

@@ -96,7 +96,7 @@ fn check(seed: u64, count: u64, open: bool, mesh: &Mesh, budget: usize) -> u64 {
     let events = traffic(seed, count, open);
     for (event, nth) in events.iter().zip(1_u64..) {
         let appended = match event {
-            Event::Frame(frame) => sieve.append_frame(frame.as_ref()),
+            Event::Frame(frame) => sieve.append_frames(frame.as_ref().alone(&mut Span::default())),
             event => sieve.append(event.clone()),
         };
         assert_eq!(appended.unwrap(), Appended::Taken);
